@@ -1,0 +1,1 @@
+"""Theory: numbers in, numbers out. Imports numpy and scipy, never torch."""

@@ -1,0 +1,131 @@
+r"""Stability: at which curvature does a step size stop being stable?
+
+Sources: Cohen et al. 2021 (full batch, with momentum); Andreyev & Beneventano 2412.20553 (SGD: batch sharpness,
+Def. 3 and Theorem 1); 2604.14108 (SGD with momentum, second-hand). Curvature is in units of loss / parameter²,
+`lr` in parameter² / loss; all thresholds are curvatures. Momentum is the heavy-ball convention of PyTorch,
+``v ← momentum · v + g;  θ ← θ − lr · v`` (the gradient is not multiplied by ``1 − momentum``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Method = Literal["sgd", "momentum", "nesterov"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A curvature at which stability ends.
+
+    Attributes:
+        value: loss / parameter².
+        quantity: what is to be held against it (``"batch_sharpness"`` or ``"lambda_max"``).
+        formula: the formula used, as text.
+        scope: when it applies.
+        source: where it is stated.
+    """
+
+    value: float
+    quantity: str
+    formula: str
+    scope: str
+    source: str
+
+
+def _check(lr: float, momentum: float = 0.0) -> None:
+    if not (math.isfinite(lr) and lr > 0):
+        raise ValueError(f"expected a learning rate > 0, got {lr}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"expected momentum in [0, 1), got {momentum}")
+
+
+def sgd_threshold(lr: float) -> Threshold:
+    """Level at which batch sharpness settles under plain SGD: ``2 / lr``, for every batch size.
+
+    Source: Andreyev & Beneventano 2412.20553, abstract and Theorem 1 (one-sided: above it, instability is certain;
+    below it nothing is certified). Raises ValueError unless lr > 0.
+    """
+    _check(lr)
+    return Threshold(
+        2 / lr,
+        "batch_sharpness",
+        "2 / lr",
+        "plain SGD, constant learning rate and batch size",
+        "Andreyev & Beneventano 2412.20553, abstract",
+    )
+
+
+def full_batch_threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False) -> Threshold:
+    """Largest stable eigenvalue of the Hessian for full-batch gradient descent.
+
+    ``2 (1 + β) / lr`` for heavy ball (β = 0: gradient descent), ``2 (1 + β) / (lr (1 + 2β))`` for Nesterov: exact on
+    quadratics. Source: Cohen et al. 2103.00065. Raises ValueError unless lr > 0 and 0 ≤ momentum < 1.
+    """
+    _check(lr, momentum)
+    value = 2 * (1 + momentum) / (lr * (1 + 2 * momentum if nesterov else 1))
+    formula = "2 / lr" if momentum == 0 else "2 (1 + β) / (lr (1 + 2β))" if nesterov else "2 (1 + β) / lr"
+    return Threshold(value, "lambda_max", formula, "full batch", "Cohen et al. 2103.00065")
+
+
+def small_batch_momentum_threshold(lr: float, momentum: float) -> Threshold:
+    """Level of batch sharpness under SGD with (Nesterov) momentum at small batch: ``2 (1 − β) / lr``.
+
+    That is 2 / lr_eff with lr_eff = lr / (1 − β). Small means batches of about 16 and less on 8k CIFAR images; for
+    large batches batch sharpness tends to `full_batch_threshold`, and no formula is known in between.
+    Source: 2604.14108 (second-hand). Raises ValueError unless lr > 0 and 0 ≤ momentum < 1.
+    """
+    _check(lr, momentum)
+    return Threshold(
+        2 * (1 - momentum) / lr,
+        "batch_sharpness",
+        "2 (1 − β) / lr",
+        "SGD with momentum at small batch; larger batches settle between this and the full-batch level",
+        "2604.14108",
+    )
+
+
+def threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False, full_batch: bool = False) -> Threshold:
+    """The level that applies to a run of SGD: which quantity settles where.
+
+    Raises ValueError unless lr > 0 and 0 ≤ momentum < 1.
+    """
+    if full_batch:
+        return full_batch_threshold(lr, momentum, nesterov=nesterov)
+    return sgd_threshold(lr) if momentum == 0 else small_batch_momentum_threshold(lr, momentum)
+
+
+def gradient_growth_bound(lr: float, batch_sharpness: float) -> float:
+    """Lower bound of E‖g_B(θ⁺)‖² / ‖g_B(θ)‖² after one step of SGD: ``(1 − lr · batch sharpness)²``.
+
+    Exact on batch quadratics (Cauchy-Schwarz, then Jensen), where batch sharpness is the expectation of the ratio.
+    A value above 1 certifies growth of the batch gradients; a value below 1 certifies nothing.
+    Source: the one-step part of Theorem 1 of Andreyev & Beneventano 2412.20553. Raises ValueError unless lr > 0.
+    """
+    _check(lr)
+    return (1 - lr * batch_sharpness) ** 2
+
+
+def mean_square_boundary(mean: float, second_moment: float) -> float:
+    """Largest learning rate stable in mean square on the random quadratic ½ h_B x²: ``2 E[h] / E[h²]``.
+
+    Exact in one dimension. It shows that 2 / lr is not the exact boundary for either reading of batch sharpness:
+    at the boundary the expectation of ratios gives E[h]² / E[h²] ≤ 1 in edge units. Raises ValueError unless
+    mean > 0 and second_moment ≥ mean².
+    """
+    if not (mean > 0 and second_moment >= mean**2 * (1 - 1e-12)):
+        raise ValueError(f"expected mean > 0 and second moment ≥ mean², got {mean} and {second_moment}")
+    return 2 * mean / second_moment
+
+
+def momentum_mean_square_boundary(mean: float, variance: float, momentum: float) -> float:
+    """Largest stable learning rate of heavy ball on the random quadratic ½ h_B x², in one dimension.
+
+    ``1 / lr_max = E[h] / (2 (1 + β)) + Var(h) / (2 E[h] (1 − β))``: interpolates between the large-batch level
+    (variance 0) and the small-batch one. Source: 2604.14108. Raises ValueError for mean ≤ 0 or variance < 0.
+    """
+    _check(1.0, momentum)
+    if not (mean > 0 and variance >= 0):
+        raise ValueError(f"expected mean > 0 and variance ≥ 0, got {mean} and {variance}")
+    return 1 / (mean / (2 * (1 + momentum)) + variance / (2 * mean * (1 - momentum)))
