@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
 
 Status = Literal["ok", "not_converged", "few_samples", "diverged", "failed"]
 """`ok`: meets the accuracy asked for. `not_converged`: the solver ran out of budget (see `residual`).
@@ -17,16 +17,59 @@ Number = float | tuple[float, ...]
 _STATUSES = ("ok", "not_converged", "few_samples", "diverged", "failed")
 
 
-def _as_number(value: float | Sequence[float] | None, what: str) -> Number | None:
-    """Python floats out of whatever numeric type came in; refuses NaN and infinities."""
+def _as_number(value: Any, what: str) -> Number | None:
+    """Python floats out of whatever numeric type came in; refuses NaN, infinities and text."""
     if value is None:
         return None
-    numbers = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
-    if not all(math.isfinite(v) for v in numbers):
+    if hasattr(value, "tolist"):  # arrays and scalars of numpy and torch
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError(f"expected at least one number as {what}, got none")
+        return tuple(_as_float(v, what) for v in value)
+    return _as_float(value, what)
+
+
+def _as_float(value: Any, what: str) -> float:
+    if isinstance(value, str | bytes | bool):
+        raise ValueError(f"expected a number as {what}, got {value!r:.80}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(
-            f"expected finite {what}, got {value}; a number that could not be measured is Estimate.failed(name, reason)"
+            f"expected finite {what}, got {number}; a number that could not be measured is "
+            "Estimate.failed(name, reason)"
         )
-    return numbers if isinstance(value, Sequence) else numbers[0]
+    return number
+
+
+def _largest(number: Number | None) -> float:
+    return max(number) if isinstance(number, tuple) else number or 0.0
+
+
+def plain(value: Any, depth: int = 12) -> Any:
+    """Plain JSON types out of anything, never failing: what `settings` and manifests are made of.
+
+    Tuples become lists, keys become text, numbers of numpy and torch become Python's, dataclasses become objects.
+    What JSON cannot hold becomes its text (paths, types, ``nan``), as does what is nested deeper than `depth`.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | float):
+        return (int(value) if isinstance(value, int) else float(value)) if abs(value) < math.inf else str(value)
+    if depth == 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {str(k): plain(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v, depth - 1) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name), depth - 1) for f in fields(value)}
+    if callable(getattr(value, "tolist", None)) and not isinstance(value, type):
+        return plain(value.tolist(), depth - 1)
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -36,15 +79,19 @@ class Estimate:
     Attributes:
         name: the quantity, e.g. ``"batch_sharpness"``.
         value: a float, a tuple of floats (e.g. top-k eigenvalues), or None if it could not be measured.
-        standard_error: doubt from sampling (one standard deviation of `value`); None if nothing was sampled.
-        residual: doubt from the solver, in the unit of `value`; None if no solver was used.
+        standard_error: doubt from sampling (one standard deviation of `value`); None if nothing was sampled. One number
+            or, for a tuple value, one per component.
+        residual: doubt from the solver, in the unit and shape of `value`; None if no solver was used.
         count: number of independent draws averaged.
         cost: in gradient evaluations; the unit is one gradient on the same amount of data.
         status: see `Status`. Everything but ``"ok"`` carries a `reason`.
         reason: one sentence saying why the status is not ``"ok"``.
         unit: physical unit, e.g. ``"loss / parameter²"``.
-        settings: how it was measured (batch size, mode, method, seed, ...).
+        settings: how it was measured (batch size, mode, method, seed, ...), as plain JSON types; see `plain`.
         beside: companions measured on the same draws, by name.
+
+    Raises ValueError for what is not a finite number, negative errors, errors of another shape than the value, and a
+    status other than ``"ok"`` without reason.
     """
 
     name: str
@@ -68,6 +115,16 @@ class Estimate:
             raise ValueError(f"{self.name}: status {self.status!r} needs a reason")
         for name in ("value", "standard_error", "residual"):
             object.__setattr__(self, name, _as_number(getattr(self, name), name))
+        for name in ("standard_error", "residual"):
+            error = getattr(self, name)
+            if error is not None and min(error if isinstance(error, tuple) else (error,)) < 0:
+                raise ValueError(f"{self.name}: expected {name} ≥ 0, got {error}")
+            length = len(self.value) if isinstance(self.value, tuple) else None
+            if self.value is not None and isinstance(error, tuple) and len(error) != length:
+                raise ValueError(f"{self.name}: expected {name} in the shape of the value, got {len(error)} numbers")
+        object.__setattr__(self, "count", int(self.count))
+        object.__setattr__(self, "cost", _as_float(self.cost, "cost"))
+        object.__setattr__(self, "settings", plain(dict(self.settings)))
 
     @classmethod
     def failed(cls, name: str, reason: str, *, status: Status = "failed", **known: Any) -> Estimate:
@@ -82,25 +139,25 @@ class Estimate:
         return self.value
 
     def scaled(self, factor: float, *, name: str | None = None, unit: str = "") -> Estimate:
-        """The same measurement in another unit: value and both errors times `factor`."""
+        """The same measurement in another unit: value and both errors times `factor`.
+
+        Companions in the same unit are scaled along; those in another unit (a norm, a ratio) are left as they are.
+        Raises ValueError if the result is not finite.
+        """
 
         def times(number: Number | None, by: float) -> Number | None:
             if number is None:
                 return None
             return tuple(v * by for v in number) if isinstance(number, tuple) else number * by
 
-        return Estimate(
-            name or self.name,
-            times(self.value, factor),
-            times(self.standard_error, abs(factor)),
-            times(self.residual, abs(factor)),
-            self.count,
-            self.cost,
-            self.status,
-            self.reason,
-            unit,
-            self.settings,
-            {key: e.scaled(factor, unit=unit) for key, e in self.beside.items()},
+        return replace(
+            self,
+            name=name or self.name,
+            value=times(self.value, factor),
+            standard_error=times(self.standard_error, abs(factor)),
+            residual=times(self.residual, abs(factor)),
+            unit=unit,
+            beside={k: e.scaled(factor, unit=unit) if e.unit == self.unit else e for k, e in self.beside.items()},
         )
 
     def __str__(self) -> str:
@@ -113,8 +170,7 @@ class Estimate:
         if self.count > 1:
             facts.append(f"{self.count} batches" if "batch_size" in self.settings else f"{self.count} draws")
         if self.residual is not None:
-            residuals = self.residual if isinstance(self.residual, tuple) else (self.residual,)
-            facts.append(f"residual {max(residuals):.1g}")
+            facts.append(f"residual {_largest(self.residual):.1g}")
         if self.cost:
             facts.append(f"{self.cost:.3g} gradient evaluations")
         if self.status != "ok":
@@ -139,28 +195,34 @@ class Estimate:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Estimate:
-        """Rebuild from `to_row`. Raises ValueError on a row of another shape."""
-
-        def number(key: str) -> Number | None:
-            v = row.get(key)
-            return tuple(v) if isinstance(v, list | tuple) else cast("float | None", v)
-
+        """Rebuild from `to_row`. Raises ValueError on a row of another shape, whatever it holds."""
         try:
-            return cls(
-                str(row["name"]),
-                number("value"),
-                number("standard_error"),
-                number("residual"),
-                int(row.get("count", 1)),
-                float(row.get("cost", 0.0)),
-                row.get("status", "ok"),
-                str(row.get("reason", "")),
-                str(row.get("unit", "")),
-                dict(row.get("settings", {})),
-                {str(k): cls.from_row(v) for k, v in dict(row.get("beside", {})).items()},
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"expected the row of an estimate, got {str(row)[:200]!r} ({error})") from error
+            return cls._from_row(row, depth=4)
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"expected the row of an estimate, got another shape ({error!r:.200})") from error
+
+    @classmethod
+    def _from_row(cls, row: Mapping[str, Any], depth: int) -> Estimate:
+        if depth == 0:
+            raise ValueError("expected the row of an estimate, got one with companions of companions of companions")
+        texts = {key: row.get(key, "") for key in ("name", "status", "reason", "unit")}
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise TypeError("name, status, reason or unit is not text")
+        if not isinstance(row.get("settings", {}), Mapping):
+            raise TypeError("settings are not an object")
+        return cls(
+            row["name"],
+            row.get("value"),
+            row.get("standard_error"),
+            row.get("residual"),
+            int(row.get("count", 1)),
+            row.get("cost", 0.0),
+            row.get("status", "ok"),
+            texts["reason"],
+            texts["unit"],
+            row.get("settings", {}),
+            {key: cls._from_row(companion, depth - 1) for key, companion in row.get("beside", {}).items()},
+        )
 
 
 def with_error(value: float, error: float | None) -> str:
@@ -170,12 +232,17 @@ def with_error(value: float, error: float | None) -> str:
     '38.91 ± 0.41'
     >>> with_error(38.9123, None)
     '38.9'
+    >>> with_error(1234567.8, 4200)
+    '1.2346e+06 ± 4.2e+03'
     """
     if error is None:
         return f"{value:.3g}"
     if error == 0:
         return f"{value:.6g} ± 0"
-    places = 1 - math.floor(math.log10(error))
-    if abs(value) >= 1e6 or (value != 0 and abs(value) < 1e-4):
-        return f"{value:.3g} ± {error:.1g}"
-    return f"{value:.{max(places, 0)}f} ± {error:.{max(places, 0)}f}"
+    error = float(f"{error:.1e}")  # rounding may move it to the next decade
+    place = math.floor(math.log10(error)) - 1
+    size = max(abs(value), error)
+    if 1e-4 <= size < 1e6 and place >= -10:
+        return f"{value:.{max(-place, 0)}f} ± {error:.{max(-place, 0)}f}"
+    digits = math.floor(math.log10(abs(value))) - place + 1 if value else 1
+    return f"{value:.{min(max(digits, 1), 12)}g} ± {error:.2g}"

@@ -35,7 +35,7 @@ class Threshold:
 
 
 def _check(lr: float, momentum: float = 0.0) -> None:
-    if not (math.isfinite(lr) and lr > 0):
+    if not (lr > 0 and 0 < 2 / lr < math.inf):
         raise ValueError(f"expected a learning rate > 0, got {lr}")
     if not 0 <= momentum < 1:
         raise ValueError(f"expected momentum in [0, 1), got {momentum}")
@@ -97,35 +97,40 @@ def threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False, full_
 
 
 def gradient_growth_bound(lr: float, batch_sharpness: float) -> float:
-    """Lower bound of E‖g_B(θ⁺)‖² / ‖g_B(θ)‖² after one step of SGD: ``(1 − lr · batch sharpness)²``.
+    """Lower bound of E[‖g_B(θ⁺)‖² / ‖g_B(θ)‖²] over one step of SGD: ``(1 − lr · batch sharpness)²``.
 
-    Exact on batch quadratics (Cauchy-Schwarz, then Jensen), where batch sharpness is the expectation of the ratio.
-    A value above 1 certifies growth of the batch gradients; a value below 1 certifies nothing.
-    Source: the one-step part of Theorem 1 of Andreyev & Beneventano 2412.20553. Raises ValueError unless lr > 0.
+    Holds whenever every batch loss is quadratic (Cauchy-Schwarz, then Jensen), with batch sharpness the expectation of
+    the ratio (Def. 3), not the ratio of expectations. The same batch makes the step and is measured after it. A value
+    above 1 certifies growth in that mean; a value below 1 certifies nothing. Source: derived here, as the one-step
+    part of Theorem 1 of Andreyev & Beneventano 2412.20553. Raises ValueError unless lr > 0.
     """
     _check(lr)
-    return (1 - lr * batch_sharpness) ** 2
+    factor = 1 - lr * batch_sharpness
+    return factor * factor
 
 
 def mean_square_boundary(mean: float, second_moment: float) -> float:
     """Largest learning rate stable in mean square on the random quadratic ½ h_B x²: ``2 E[h] / E[h²]``.
 
-    Exact in one dimension. It shows that 2 / lr is not the exact boundary for either reading of batch sharpness:
-    at the boundary the expectation of ratios gives E[h]² / E[h²] ≤ 1 in edge units. Raises ValueError unless
-    mean > 0 and second_moment ≥ mean².
+    Exact in one dimension with independent draws: E[(1 − lr h)²] = 1 there. It shows that 2 / lr is not the exact
+    boundary for either reading of batch sharpness: at the boundary the expectation of ratios is E[h]² / E[h²] ≤ 1 in
+    edge units, and for h ≥ 0 the ratio of expectations is E[h³] E[h] / E[h²]² ≥ 1. Source: derived here. Raises
+    ValueError unless mean > 0 and second_moment ≥ mean², both finite.
     """
-    if not (mean > 0 and second_moment >= mean**2 * (1 - 1e-12)):
+    if not (0 < mean < math.inf and mean * mean * (1 - 1e-12) <= second_moment < math.inf):
         raise ValueError(f"expected mean > 0 and second moment ≥ mean², got {mean} and {second_moment}")
     return 2 * mean / second_moment
 
 
 def momentum_mean_square_boundary(mean: float, variance: float, momentum: float) -> float:
-    """Largest stable learning rate of heavy ball on the random quadratic ½ h_B x², in one dimension.
+    """Largest learning rate of heavy ball stable in mean square on the random quadratic ½ h_B x², in one dimension.
 
-    ``1 / lr_max = E[h] / (2 (1 + β)) + Var(h) / (2 E[h] (1 − β))``: interpolates between the large-batch level
-    (variance 0) and the small-batch one. Source: 2604.14108. Raises ValueError for mean ≤ 0 or variance < 0.
+    ``1 / lr_max = E[h] / (2 (1 + β)) + Var(h) / (2 E[h] (1 − β))``: between the full-batch level (variance 0) and
+    2 (1 − β) E[h] / Var(h), where variance rules. Exact for independent draws of h: there the matrix that carries
+    (x_t², x_t x_{t-1}, x_{t-1}²) one step on in expectation has the eigenvalue 1. Source: 2604.14108 (second-hand),
+    derived again here. Raises ValueError unless mean > 0, variance ≥ 0, both finite, and 0 ≤ momentum < 1.
     """
     _check(1.0, momentum)
-    if not (mean > 0 and variance >= 0):
+    if not (0 < mean < math.inf and 0 <= variance < math.inf):
         raise ValueError(f"expected mean > 0 and variance ≥ 0, got {mean} and {variance}")
     return 1 / (mean / (2 * (1 + momentum)) + variance / (2 * mean * (1 - momentum)))

@@ -1,0 +1,72 @@
+"""Data: named data sets as tensors, read without unpickling anything.
+
+    digits          1,797 images of 8×8 that come with scikit-learn; needs no files
+    cifar10         CIFAR-10, binary version
+    mnist           MNIST, idx files
+    fashion-mnist   Fashion-MNIST, idx files
+    folder          images, one sub-folder per class
+    npz             arrays saved with numpy.savez
+
+The same arguments give the same tensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgdscope.data.arrays import DataError, Dataset
+from sgdscope.data.cifar import load_cifar10
+from sgdscope.data.digits import load_digits
+from sgdscope.data.folder import load_folder
+from sgdscope.data.idx import load_mnist
+from sgdscope.data.npz import load_npz
+
+NAMES = ("cifar10", "digits", "fashion-mnist", "folder", "mnist", "npz")
+"""What `load` knows."""
+
+__all__ = [
+    "NAMES", "DataError", "Dataset", "load", "load_cifar10", "load_digits", "load_folder", "load_mnist", "load_npz",
+]  # fmt: skip
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    subset: int | None = None,
+    seed: int = 0,
+    size: int | tuple[int, int] | None = None,
+    test: bool = True,
+) -> Dataset:
+    """The data set `name`, one of `NAMES`. The loader of each says what it reads and what it does to the numbers.
+
+    Args:
+        name: one of `NAMES`.
+        data_dir: where the files are: a folder, for npz the file. Not used by digits.
+        subset: how many training samples to keep; None for all. The first in file order (cifar10, mnist,
+            fashion-mnist, npz) or the first of a fixed shuffle (digits, folder).
+        seed: of that shuffle; without effect where the order is that of the file.
+        size: for folder only: a side in pixels, or (height, width), to resize the images to.
+        test: whether to load the test set, where there is one.
+
+    Raises:
+        DataError: (a ValueError) the name is not known, files are missing or damaged, or there are fewer samples than
+            `subset`. Its message says what was expected, what was given, and what to do.
+    """
+    if size is not None and name != "folder":
+        raise DataError(f"expected size only with the data set folder, got size={size!r} with {name}")
+    try:
+        match name:
+            case "digits":
+                return load_digits(subset=subset, seed=seed, test=test)
+            case "cifar10":
+                return load_cifar10(data_dir=data_dir, subset=subset, test=test)
+            case "mnist" | "fashion-mnist":
+                return load_mnist(name, data_dir=data_dir, subset=subset, test=test)
+            case "folder":
+                return load_folder(data_dir=data_dir, subset=subset, seed=seed, size=size)
+            case "npz":
+                return load_npz(data_dir=data_dir, subset=subset, test=test)
+    except OSError as error:  # no permission, a disk that fails
+        raise DataError(f"cannot read the data of {name}: {error}") from error
+    raise DataError(f"expected a data set among {', '.join(NAMES)}, got {name!r}\nhint: your own arrays go in as npz")

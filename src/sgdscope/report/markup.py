@@ -1,0 +1,135 @@
+"""Markup: text becomes HTML in one place, so that nothing a run recorded can become markup."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NewType
+
+from sgdscope.estimate import Estimate, with_error
+
+Html = NewType("Html", str)
+"""Markup ready for the page. `text` makes it from anything; a bare ``str`` does not pass the type checker."""
+
+_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_ARXIV = re.compile(r"(?<![\d.])(\d{4}\.\d{5})(?![\d.])")
+
+
+def text(value: object, limit: int = 400) -> Html:
+    """Anything as escaped text, cut after `limit` characters; control and direction characters become �."""
+    whole = str(value)
+    cut = whole if len(whole) <= limit else whole[: limit - 1] + "…"
+    clean = "".join(
+        "�" if c in _BIDI or (unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t") else c for c in cut
+    )
+    return Html(html.escape(clean, quote=True))
+
+
+def join(parts: Iterable[Html], between: str = "") -> Html:
+    """Pieces of markup after one another."""
+    return Html(between.join(parts))
+
+
+def source(value: str) -> Html:
+    """A citation as text, its arXiv numbers as links (followed only when clicked)."""
+    return Html(_ARXIV.sub(r'<a href="https://arxiv.org/abs/\1" rel="noreferrer">\1</a>', text(value)))
+
+
+def tied(value: str) -> Html:
+    """Text whose formulas and numbers (``2 / lr``, ``0.9 ± 0.1``) do not break at the line's end."""
+    for loose in (" / ", " ± ", "2 (", "(1 − β)", "(1 + β)", "(lr (1 + 2β))"):
+        value = value.replace(loose, loose.replace(" ", "\u00a0"))
+    return text(value)
+
+
+def section(name: str, title: str, body: Html, intro: Html | None = None) -> Html:
+    """A section of the page under a heading of the second level; empty if its body is."""
+    if not body:
+        return Html("")
+    lead = f'<p class="intro">{intro}</p>' if intro else ""
+    return Html(
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{text(title)}</h2>'
+        f"{lead}{body}</section>"
+    )
+
+
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Html]],
+    *,
+    label: str,
+    numeric: Iterable[int] = (),
+    stacked: bool = True,
+) -> Html:
+    """A table whose first column names its rows; on a narrow screen each row becomes a card of labelled lines.
+
+    The roles are spelled out because a table laid out as blocks loses its meaning to screen readers otherwise.
+    """
+    right = set(numeric)
+
+    def cell(column: int, content: Html) -> str:
+        kind = ' class="number"' if column in right else ""
+        if not content:
+            return f'<td role="cell"{kind}></td>'
+        if column == 0:
+            return f'<th scope="row" role="rowheader"{kind}>{content}</th>'
+        return f'<td role="cell" data-label="{text(headers[column])}"{kind}><div>{content}</div></td>'
+
+    head = "".join(
+        f'<th scope="col" role="columnheader"{" class=number" if i in right else ""}>{text(h)}</th>'
+        for i, h in enumerate(headers)
+    )
+    body = "".join(f'<tr role="row">{"".join(cell(i, c) for i, c in enumerate(row))}</tr>' for row in rows)
+    return Html(
+        f'<div class="scroll"><table role="table" aria-label="{text(label)}"{" class=stacked" if stacked else ""}>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table></div>'
+    )
+
+
+def details(summary: Html, body: Html, *, quiet: bool = False) -> Html:
+    """Something at hand but out of the way."""
+    return Html(f"<details{' class=quiet' if quiet else ''}><summary>{summary}</summary>{body}</details>")
+
+
+def whole(number: float) -> str:
+    """An integer with thin thousands: ``20,000``."""
+    return f"{int(number):,}"
+
+
+def first(number: float | tuple[float, ...] | None) -> float:
+    """The leading component of a number; 0 for None or an empty tuple."""
+    if isinstance(number, tuple):
+        return number[0] if number else 0.0
+    return number or 0.0
+
+
+def short(estimate: Estimate) -> str:
+    """``value ± error`` for a glance: the error to one digit, at most three decimals.
+
+    >>> short(Estimate("x", 0.94976, 0.0082))
+    '0.950 ± 0.008'
+    >>> short(Estimate("x", 0.64933, 0.00019))
+    '0.649'
+    """
+    if estimate.value is None:
+        return "not measured"
+    value, error = first(estimate.value), first(estimate.standard_error)
+    if abs(value) >= 1e4:
+        return f"{value:.2g}"
+    if error < 0.0005:
+        return f"{value:.3f}" if error else f"{value:.2f}"
+    places = next((p for p in (3, 2, 1) if error < 0.95 * 10 ** (1 - p)), 0)
+    return f"{value:.{places}f} ± {error:.{places}f}"
+
+
+def full(estimate: Estimate, most: int = 5) -> Html:
+    """Every digit that means something: all components with their standard errors."""
+    if estimate.value is None:
+        return Html("–")
+    values = estimate.value if isinstance(estimate.value, tuple) else (estimate.value,)
+    errors = estimate.standard_error if isinstance(estimate.standard_error, tuple) else (estimate.standard_error,)
+    shown = [with_error(v, errors[min(i, len(errors) - 1)] if errors else None) for i, v in enumerate(values[:most])]
+    rest = f" … ({len(values)} in all)" if len(values) > most else ""
+    return text(", ".join(shown) + rest)

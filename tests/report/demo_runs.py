@@ -1,0 +1,171 @@
+"""Run folders as real runs leave them, one per situation the report must handle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sgdscope.estimate import Estimate
+from sgdscope.records import Run, RunWriter, open_run
+
+LR = 0.7
+HOSTILE = "<script>alert(1)</script>'\"&</style><img src=x onerror=alert(2)>\u202e\u0007 $x^2$"
+CURVATURE = "loss / parameter²"
+
+
+def manifest(method: str = "sgd", momentum: float = 0.0, *, full_batch: bool = False) -> dict[str, object]:
+    return {
+        "sgdscope": "0.1.0",
+        "versions": {"python": "3.11.7", "numpy": "2.0", "torch": "2.6"},
+        "command": ["sgdscope", "run", "--data", "digits", "--lr", "0.7"],
+        "config": {"data": "digits", "lr": LR, "batch_size": 8, "steps": 20000, "model": {"name": "mlp", "width": 32}},
+        "optimizer": {"method": method, "momentum": momentum, "full_batch": full_batch},
+        "seed": 3,
+        "risk": {"size": 256, "parameters": 2410, "mode": "train"},
+    }
+
+
+def fill(
+    writer: RunWriter,
+    *,
+    level: float = 0.96,
+    rise: float = 2500.0,
+    steps: int = 20000,
+    every: int = 100,
+    rates: dict[int, float] | None = None,
+    theory: bool = True,
+    spectrum: float = 0.65,
+    threshold: Callable[[float], float] = lambda lr: 2 / lr,
+    noise: float = 1.0,
+) -> None:
+    """Rows of a run whose batch sharpness climbs to `level` (edge units) within about `rise` steps."""
+    rng = np.random.default_rng(0)
+    rates = rates or {0: LR}
+    lr, changed = 0.0, 0
+    for step in range(0, steps + 1, every):
+        for at in [at for at in rates if step - every < at <= step]:
+            lr, changed = rates[at], at
+            writer.append(at, Estimate("learning_rate", lr))
+        x = level * (1 - 0.9 * math.exp(-(step - changed) / rise))
+        scale = threshold(lr)
+        loss = 2 * math.exp(-step / 1500) + 0.002 + 0.001 * rng.random()
+        writer.append(step, Estimate("loss", loss, 0.0005, count=every, unit="loss"))
+        if step:
+            ratio = 2 * (x + 0.04 * rng.normal())
+            writer.append(step, Estimate("edge_ratio", ratio, 0.08, count=50, cost=12, settings={"method": "change"}))
+        if step % (10 * every):
+            continue
+        writer.append(step, Estimate("full_loss", loss * 1.1, cost=1, unit="loss"))
+        writer.append(step, Estimate("lambda_max", (spectrum * x * scale, 0.5 * x * scale), residual=(1e-3, 1e-2),
+                                     cost=4, unit=CURVATURE))  # fmt: skip
+        if theory:
+            roe = Estimate("ratio_of_expectations", x * scale, 0.03 * scale, count=64, unit=CURVATURE)
+            sharpness = (x - 0.04 + 0.01 * rng.normal()) * scale
+            writer.append(step, Estimate("batch_sharpness", sharpness, 0.02 * scale, count=64, cost=120, unit=CURVATURE,
+                                         settings={"batch_size": 8}, beside={roe.name: roe}))  # fmt: skip
+            writer.append(step, Estimate("gradient_noise_interaction", scale * (noise + 0.1 * rng.normal()),
+                                         0.1 * scale, count=64, unit=CURVATURE))  # fmt: skip
+        writer.append(step, Estimate("monitor_share", 0.031, settings={
+            "seconds": {"edge_ratio": 0.1, "lambda_max": 0.3, "batch_sharpness": 0.2}}))  # fmt: skip
+
+
+def at_the_edge(writer: RunWriter) -> None:
+    fill(writer)
+    writer.append(5000, Estimate.failed("lambda_max", "out of memory in chunk 3 of 8; next try with smaller chunks"))
+    writer.append(6000, Estimate("lambda_max", 1.7, residual=0.3, status="not_converged", reason="40 products spent"))
+    for change, lr, batch, x in (
+        ("double the learning rate", 1.4, 8, 1.94),
+        ("raise the learning rate by a tenth", 0.77, 8, 1.05),
+        ("halve the batch", 0.7, 4, 1.45),
+        ("four times the batch", 0.7, 32, 0.63),
+    ):
+        settings = {"change": change, "lr": lr, "batch_size": batch}
+        writer.append(20000, Estimate("predicted_edge", x, 0.03, count=64, settings=settings))
+    writer.append(20000, Estimate.failed("predicted_edge", "out of memory", settings={"change": "half", "lr": 0.35}))
+
+
+def changing_rate(writer: RunWriter) -> None:
+    fill(writer, rates={0: 0.7, 9000: 0.35, 14000: 0.5})
+
+
+def schedule(writer: RunWriter) -> None:
+    fill(writer, rates={s: 0.35 * (1 + math.cos(math.pi * s / 20200)) for s in range(0, 20001, 200)})
+
+
+def diverged(writer: RunWriter) -> None:
+    fill(writer, level=1.1, steps=6000)
+    for i, x in enumerate((1.6, 3.0, 9.0, 40.0)):
+        writer.append(6100 + 100 * i, Estimate("edge_ratio", 2 * x, 0.2, count=50))
+        writer.append(6100 + 100 * i, Estimate("loss", 10.0**i, 0.1, count=100))
+    writer.append(6500, Estimate.failed("batch_sharpness", "the loss was not finite", status="diverged"))
+
+
+def one_point(writer: RunWriter) -> None:
+    writer.append(0, Estimate("learning_rate", LR))
+    writer.append(0, Estimate("loss", 2.3))
+    writer.append(0, Estimate("batch_sharpness", 0.4, 0.05, count=16, unit=CURVATURE))
+
+
+def hostile(writer: RunWriter) -> None:
+    one_point(writer)
+    bad = {"change": HOSTILE, "lr": HOSTILE, "batch_size": HOSTILE, HOSTILE: HOSTILE}
+    writer.append(1, Estimate(HOSTILE, 1.0, unit=HOSTILE, settings=bad))
+    writer.append(1, Estimate("predicted_edge", 1.3, settings=bad))
+    writer.append(1, Estimate.failed("lambda_max", HOSTILE))
+    writer.append(1, Estimate.failed(HOSTILE, HOSTILE))
+    writer.append(2, Estimate("monitor_share", 0.1, settings={"seconds": {HOSTILE: 1.0, "x": HOSTILE}}))
+    writer.append(3, Estimate("batch_sharpness", 1e308, 1e308, unit=CURVATURE))
+    writer.append(4, Estimate("edge_ratio", -5.0))
+    writer.append(4, Estimate("loss", -1.0))
+    writer.update(command=[HOSTILE, "--x"], config={HOSTILE: {"a": HOSTILE}}, status=HOSTILE, risk=HOSTILE)
+
+
+def _many(writer: RunWriter) -> None:
+    for k in range(40):
+        writer.append(500 * k, Estimate.failed("lambda_max", f"try {k} ran out of memory"))
+    fill(writer)
+
+
+Filler = Callable[[RunWriter], None]
+SITUATIONS: dict[str, tuple[dict[str, object], Filler, str]] = {
+    "at_the_edge": (manifest(), at_the_edge, "finished"),
+    "above": (manifest(), lambda w: fill(w, level=1.3), "interrupted"),
+    "approaching": (manifest(), lambda w: fill(w, rise=9000, noise=3.0), "running"),
+    "noise_driven": (manifest(), lambda w: fill(w, level=0.4, rise=500), "finished"),
+    "below": (manifest(), lambda w: fill(w, level=0.7, rise=500, noise=3.0), "finished"),
+    "empty": (manifest(), lambda w: None, "running"),
+    "bare": ({}, lambda w: None, "failed"),
+    "one_point": (manifest(), one_point, "running"),
+    "diverged": (manifest(), diverged, "diverged"),
+    "changing_rate": (manifest(), changing_rate, "finished"),
+    "schedule": (manifest(), schedule, "finished"),
+    "adamw": (manifest("adamw"), lambda w: fill(w, theory=False), "finished"),
+    "momentum": (
+        manifest("momentum", 0.9),
+        lambda w: fill(w, rates={0: 0.05}, threshold=lambda lr: 0.2 / lr),
+        "finished",
+    ),
+    "full_batch": (manifest(full_batch=True), lambda w: fill(w, theory=False, spectrum=1.05, level=0.98), "finished"),
+    "many_failures": (manifest(), _many, "finished"),
+    "hostile": (manifest(), hostile, "interrupted"),
+}
+"""Name -> manifest, what fills the rows, final status."""
+
+
+def make(folder: Path, situation: str) -> Run:
+    """Write the run folder of a situation and read it back."""
+    head, filler, status = SITUATIONS[situation]
+    path = folder / situation
+    writer = RunWriter.create(path, {"created": "2026-01-01T00:00:00Z", **head})
+    filler(writer)
+    if status == "running":
+        writer.close()
+        writer.manifest["status"] = "running"
+        text = (path / "manifest.json").read_text(encoding="utf-8").replace('"finished"', '"running"')
+        (path / "manifest.json").write_text(text, encoding="utf-8")
+    else:
+        writer.close(status)  # type: ignore[arg-type]
+    return open_run(path)
