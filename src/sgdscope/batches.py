@@ -211,9 +211,9 @@ def _joined(batches: list[Batch]) -> Source:
 @contextmanager
 def keep_host_random_state() -> Iterator[None]:
     """Put back the global random state of Python and of NumPy."""
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002

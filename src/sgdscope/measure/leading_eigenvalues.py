@@ -5,8 +5,9 @@ wanted pair. From one start vector that is Lanczos iteration with full orthogona
 it keeps what was learnt at earlier steps. Cold starts first solve the same problem on a part of the data, where
 products are cheap, and refine the vectors found there on all data.
 
-A residual :math:`\|Hv - \theta v\|` certifies an eigenvalue within that distance of :math:`\theta`. That it is the
-largest is made likely, not certain, by the guard vectors: see `EigenvalueTracker`.
+A residual :math:`r = \|Hv - \theta v\|` certifies an eigenvalue within that distance of :math:`\theta`; the error of
+:math:`\theta` itself is of second order, about :math:`r^2` over the gap to the next eigenvalue. That the eigenvalue is
+the largest is made likely, not certain, by the guard vectors: see `EigenvalueTracker`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from sgdscope.risk import Risk
 from sgdscope.vectors import Basis, Vector
 
 CURVATURE = "loss / parameter²"
-_COARSE_FROM, _COARSE_PART = 2048, 8
-"""Samples from which a cold start begins on a part of the data, and how small the part is: below that, handling the
-vectors costs as much as the products saved."""
+_COARSE_FROM, _COARSE_PART = 512, 256
+"""Samples from which a cold start begins on a part of the data, and the least of such a part: below that, handling the
+vectors costs as much as the products save."""
 
 
 @dataclass
@@ -51,7 +52,7 @@ def ritz_pairs(
     max_products: int,
     capacity: int = 0,
 ) -> RitzPairs:
-    """Largest `k` eigenvalues of a symmetric operator known by its products, each to a residual of ``tolerance · |θ₁|``.
+    """Largest `k` eigenvalues of a symmetric operator known by its products, to residuals of ``tolerance · |θ₁|``.
 
     Returns `keep` ≥ k pairs. Memory: two copies of the parameters per basis vector, at most ``2 · capacity`` of them;
     beyond that the basis is compressed to its leading Ritz vectors (thick restart).
@@ -60,13 +61,11 @@ def ritz_pairs(
     basis, images = Basis(start[0], capacity), Basis(start[0], capacity)
     used = 0
     pending = start
-    rest_in_use: Vector | None = None
     small = torch.zeros((0, 0), dtype=torch.float64)  # basisᵀ H basis
     while True:
         fresh: list[Vector] = []
         for v in pending:
-            # residuals of Ritz pairs are orthogonal to the basis up to rounding; one that is not small is, amply so
-            unit = vectors.normalised(v) if v is rest_in_use else basis.orthogonalise(v)
+            unit = basis.orthogonalise(v)
             if unit is not None and basis.size < capacity:
                 basis.append(unit)
                 fresh.append(unit)
@@ -95,7 +94,6 @@ def ritz_pairs(
             )  # fmt: skip
         worst = max(open_pairs, key=lambda i: residuals[i]) if open_pairs else wanted - 1
         pending = [rests[worst]]
-        rest_in_use = rests[worst] if residuals[worst] > 1e-3 * abs(float(theta[0])) else None
         if basis.size == capacity:
             kept = y[:, : keep + 2]
             basis.compress(kept)
@@ -108,7 +106,7 @@ def leading_eigenvalues(
     k: int = 1,
     *,
     batch: Batch | None = None,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
     max_products: int = 60,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -143,7 +141,7 @@ class EigenvalueTracker:
     """
 
     k: int = 1
-    tolerance: float = 0.01
+    tolerance: float = 0.02
     max_products: int = 60
     carry: int = 3
     generator: torch.Generator | None = None
@@ -192,14 +190,14 @@ class EigenvalueTracker:
         self, risk: Risk, batch: Batch | None, size: int, generator: torch.Generator
     ) -> tuple[list[Vector], float]:
         """Vectors to begin with: solved for on a part of the data if there is enough, else the gradient."""
-        part = size // _COARSE_PART
+        part = max(size // 8, _COARSE_PART)
         if batch is not None or size < _COARSE_FROM or risk.source.batch_lengths is not None:
             return [], 0.0
         with Hessian(risk, risk.draw(min(part, risk.chunk_size), generator)) as coarse:
             start = vectors.normalised(coarse.gradient) or vectors.random_like(coarse.gradient, generator)
             pairs = ritz_pairs(
                 coarse.products, [start], k=self.k, keep=self.k + self.carry, tolerance=max(self.tolerance, 0.02),
-                max_products=10 + 2 * self.k,
+                max_products=5 + 2 * self.k,
             )  # fmt: skip
             return pairs.vectors, coarse.cost * part / size
 

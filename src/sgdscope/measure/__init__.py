@@ -1,0 +1,15 @@
+"""Measure: what SGD does at the present weights. Each function takes a `Risk` and returns an `Estimate`."""
+
+from sgdscope.measure.batch_sharpness import batch_sharpness
+from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
+from sgdscope.measure.interaction import gradient_noise_interaction
+from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenvalues
+
+__all__ = [
+    "EigenvalueTracker",
+    "batch_sharpness",
+    "edge_ratio",
+    "edge_ratio_of_step",
+    "gradient_noise_interaction",
+    "leading_eigenvalues",
+]

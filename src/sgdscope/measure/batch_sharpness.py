@@ -1,0 +1,222 @@
+r"""Batch sharpness: the curvature of a batch's own loss along the batch's own gradient.
+
+.. math:: \mathrm{BS} = \mathbb{E}_B \left[ \frac{g_B^\top H_B\, g_B}{\|g_B\|^2} \right]
+
+Source: Andreyev & Beneventano 2412.20553, Definition 3 / Eq. (3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+
+from sgdscope import vectors
+from sgdscope.batches import Batch, length
+from sgdscope.estimate import Estimate
+from sgdscope.hessian import Hessian
+from sgdscope.measure import probes
+from sgdscope.measure.chain import NotAChainError, batch_curvatures, check_chain
+from sgdscope.measure.sampling import mean_with_error, ratio_with_error
+from sgdscope.risk import Risk
+
+Statistic = Literal["expectation_of_ratio", "ratio_of_expectations"]
+Method = Literal["auto", "exact", "gradient_difference", "central_difference", "loss_change"]
+
+CURVATURE = "loss / parameter²"
+_GROUP = 4096
+"""Samples done in one pass where many batches are done at once."""
+
+_chain_refused: WeakKeyDictionary[Risk, str] = WeakKeyDictionary()
+"""For each risk the reason why the Gram form is not used on it; empty if it passed its self-check."""
+
+
+def batch_sharpness(
+    risk: Risk,
+    batch_size: int,
+    *,
+    statistic: Statistic = "expectation_of_ratio",
+    method: Method = "auto",
+    lr: float | None = None,
+    tolerance: float = 0.01,
+    min_batches: int = 20,
+    max_batches: int = 500,
+    replacement: bool = False,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    r"""Batch sharpness at the risk's present parameters, over freshly drawn batches.
+
+    Units: loss per squared parameter. `value` is the expectation of the ratio, :math:`E[r_B]` with
+    :math:`r_B = g_B^\top H_B g_B / \|g_B\|^2` (the paper's definition), or with
+    ``statistic="ratio_of_expectations"`` :math:`E[g_B^\top H_B g_B] / E\|g_B\|^2`, which is exactly 2 / lr where the
+    batch's own loss does not change in mean over its own step. The other one is in `beside`, and
+    ``squared_gradient_norm``, E‖g_B‖², too.
+
+    Drawing stops once the standard error of the statistic asked for is below ``tolerance · value`` (after
+    `min_batches`), or at `max_batches`, then with status ``few_samples``. At the edge 1 % needs about 370 batches
+    (570 for the ratio of expectations).
+
+    Methods: ``exact`` (Gram form on chains of linear layers, else one Hessian product on the gradient's graph);
+    without second derivatives ``gradient_difference``, ``central_difference`` and ``loss_change`` (one extra forward
+    pass per batch; needs `lr`), with probe sizes by the rules in `probes`. ``auto`` is exact where the model's kernels
+    have second derivatives, else the gradient difference; ``settings["method"]`` says which was used.
+
+    Cost: 0.6 to 2 gradient evaluations of `batch_size` samples per batch, by method.
+
+    Raises ValueError for a batch size below 1 or above the data's size, or an unknown statistic or method.
+    """
+    if statistic not in ("expectation_of_ratio", "ratio_of_expectations"):
+        raise ValueError(f"expected statistic 'expectation_of_ratio' or 'ratio_of_expectations', got {statistic!r}")
+    if tolerance <= 0 or max_batches < 1 or min_batches < 1:
+        raise ValueError(f"expected tolerance, min_batches and max_batches > 0, got {tolerance}, {min_batches}, "
+                         f"{max_batches}")  # fmt: skip
+    generator = generator if generator is not None else torch.Generator().manual_seed(0)
+    exhaustive = batch_size == risk.size and not replacement  # one batch, all there is: nothing is sampled
+    curvatures: list[float] = []
+    norms: list[float] = []
+    used, vanished, cost = "", 0, 0.0
+    limit = 1 if exhaustive else max_batches
+    for described, part_cost, pairs in _draws(risk, batch_size, method, lr, replacement, generator, limit):
+        used = described
+        cost += part_cost
+        for curvature, norm in pairs:
+            if not (math.isfinite(curvature) and math.isfinite(norm)):
+                return Estimate.failed("batch_sharpness", "the loss or its derivatives are not finite",
+                                       status="diverged", cost=cost, unit=CURVATURE)  # fmt: skip
+            if norm == 0:
+                vanished += 1
+                continue
+            curvatures.append(curvature)
+            norms.append(norm)
+        if len(norms) >= min_batches and _relative_error(statistic, curvatures, norms) <= tolerance:
+            break
+    if not norms:
+        return Estimate.failed("batch_sharpness", f"the gradient of all {vanished} batches is zero", cost=cost,
+                               unit=CURVATURE)  # fmt: skip
+    settings = {"batch_size": batch_size, "method": used, "mode": risk.mode, "statistic": statistic}
+    if vanished:
+        settings["batches_without_gradient"] = vanished
+    error = 0.0 if exhaustive else _relative_error(statistic, curvatures, norms)
+    enough = exhaustive or (error <= tolerance and len(norms) >= 2)
+    both = _both(curvatures, norms, exhaustive)
+    other = next(name for name in both if name != statistic)
+    value, standard_error = both[statistic]
+    return Estimate(
+        "batch_sharpness", value, standard_error, count=len(norms), cost=cost, unit=CURVATURE, settings=settings,
+        status="ok" if enough else "few_samples",
+        reason="" if enough else f"standard error {100 * error:.2g} % after {len(norms)} batches, "
+        f"{100 * tolerance:.2g} % was asked for",
+        beside={
+            other: Estimate(other, *both[other], count=len(norms), unit=CURVATURE),
+            "squared_gradient_norm": Estimate("squared_gradient_norm", *mean_with_error(norms), count=len(norms),
+                                              unit="loss² / parameter²"),
+        },
+    )  # fmt: skip
+
+
+def _both(curvatures: list[float], norms: list[float], exhaustive: bool) -> dict[str, tuple[float, float]]:
+    ratios = [c / n for c, n in zip(curvatures, norms, strict=True)]
+    both = {
+        "expectation_of_ratio": mean_with_error(ratios),
+        "ratio_of_expectations": ratio_with_error(curvatures, norms),
+    }
+    return {name: (value, 0.0) for name, (value, _) in both.items()} if exhaustive else both
+
+
+def _relative_error(statistic: str, curvatures: list[float], norms: list[float]) -> float:
+    if len(norms) < 2:
+        return math.inf
+    value, error = _both(curvatures, norms, False)[statistic]
+    return error / abs(value) if value else math.inf
+
+
+def _draws(
+    risk: Risk, batch_size: int, method: Method, lr: float | None, replacement: bool, generator: torch.Generator,
+    limit: int,
+) -> Iterator[tuple[str, float, list[tuple[float, float]]]]:  # fmt: skip
+    """Groups of draws as (method used, cost in batch gradients, pairs of gᵀHg and ‖g‖²)."""
+    drawn = 0
+    if method in ("auto", "exact") and chain_refusal(risk) == "":
+        at_once = max(1, min(_GROUP // batch_size, 64))
+        while drawn < limit:
+            count = min(at_once, limit - drawn)
+            batch = _joined_draws(risk, batch_size, count, replacement, generator)
+            found = batch_curvatures(risk, batch, batch_size)
+            pairs = list(zip(found.curvatures.tolist(), found.squared_norms.tolist(), strict=True))
+            drawn += count
+            yield "exact, Gram form", 0.6 * count, pairs
+        return
+    probe = probes.Probe(risk, lr)
+    while drawn < limit:
+        batch = risk.draw(batch_size, generator, replacement=replacement)
+        drawn += 1
+        if method in ("auto", "exact"):
+            try:
+                pair = exact_curvature(risk, batch, seed=drawn)
+            except RuntimeError as error:
+                if method == "exact" or not probes.lacks_second_derivative(error):
+                    raise
+                method = "gradient_difference"  # a fused kernel: say so, and go on without second derivatives
+            else:
+                yield "exact, Hessian product", 2.0, [pair]
+                continue
+        pair, cost = probe.curvature(batch, method, seed=drawn)
+        yield probes.described(method), cost, [pair]
+
+
+def exact_curvature(risk: Risk, batch: Batch, *, seed: int = 0) -> tuple[float, float]:
+    """gᵀHg and ‖g‖² of one batch by a Hessian product on the gradient's graph. Cost: 2."""
+    with Hessian(risk, batch, seed=seed) as hessian:
+        gradient = hessian.gradient
+        return hessian.curvature(gradient), vectors.dot(gradient, gradient)
+
+
+def _joined_draws(risk: Risk, batch_size: int, count: int, replacement: bool, generator: torch.Generator) -> Batch:
+    """`count` independent batches one after the other in one."""
+    from sgdscope.batches import draw_indices
+
+    if batch_size > risk.size and not replacement:
+        risk.draw(batch_size, generator)  # raises with the explanation
+    indices = [draw_indices(risk.size, batch_size, generator, replacement=replacement) for _ in range(count)]
+    return risk.to_device(risk.source.take(torch.cat(indices)))
+
+
+def chain_refusal(risk: Risk) -> str:
+    """Why the Gram form cannot be used on this risk; empty if it can.
+
+    On first use it is compared with the plain way on two small batches; a difference (a loss that is no mean over
+    samples, or reaches the parameters past the output) refuses it for good.
+    """
+    try:
+        check_chain(risk)
+    except NotAChainError as error:
+        return str(error)
+    if risk.source.batch_lengths is not None:
+        return "batches of different shapes"
+    if risk not in _chain_refused:
+        _chain_refused[risk] = _self_check(risk)
+    return _chain_refused[risk]
+
+
+def _self_check(risk: Risk) -> str:
+    size = max(1, min(4, risk.size // 2))
+    rows = torch.arange(2 * size) % risk.size
+    batch = risk.to_device(risk.source.take(rows))
+    try:
+        found = batch_curvatures(risk, batch, size)
+        for index in (0, 1):
+            part = risk.to_device(risk.source.take(rows[index * size : (index + 1) * size]))
+            assert length(part) == size
+            curvature, norm = exact_curvature(risk, part)
+            fast = (float(found.curvatures[index]), float(found.squared_norms[index]))
+            bits = torch.finfo(risk.parameters[0].dtype).eps
+            allowed = 2e3 * bits
+            if abs(fast[1] - norm) > allowed * norm or abs(fast[0] - curvature) > allowed * (abs(curvature) + norm):
+                plain = f"{curvature:.6g}, {norm:.6g}"
+                return f"self-check: gᵀHg, ‖g‖² are {plain}, the Gram form gives {fast[0]:.6g}, {fast[1]:.6g}"
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        return f"self-check: {type(error).__name__}: {error}"
+    return ""

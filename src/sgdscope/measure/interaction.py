@@ -1,0 +1,91 @@
+r"""Interaction of gradient noise with the curvature of the *full* loss.
+
+Interaction-aware sharpness :math:`E[g_B^\top H g_B] / E\|g_B\|^2` (Lee & Jang 2023) and gradient-noise interaction
+:math:`E[g_B^\top H g_B] / \|g\|^2` (code of Andreyev & Beneventano 2412.20553) share their numerator. The second is
+2 / lr where the full loss no longer changes in mean: it says that the loss oscillates, not that the run is at an edge.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from sgdscope import vectors
+from sgdscope.estimate import Estimate
+from sgdscope.hessian import Hessian
+from sgdscope.measure.sampling import mean_with_error, ratio_with_error
+from sgdscope.risk import Risk, whole
+
+CURVATURE = "loss / parameter²"
+
+
+def gradient_noise_interaction(
+    risk: Risk,
+    batch_size: int,
+    *,
+    batches: int = 64,
+    curvature_samples: int = 512,
+    replacement: bool = False,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    r"""Gradient-noise interaction, with interaction-aware sharpness in `beside`.
+
+    Units: loss per squared parameter. `beside` also holds ``gradient_signal``, :math:`\|g\|^2 / E\|g_B\|^2`: where it
+    is small the interaction is noisy.
+
+    If all data fit one chunk of at most `curvature_samples` samples, each product uses all of them. Else each draw
+    pairs its gradient with the Hessian of an *independent* batch of `curvature_samples` samples, which is unbiased for
+    the full Hessian and costs a fraction. The full gradient is exact either way.
+
+    Cost: about one full gradient and `batches` · (1 + 2 · curvature samples / batch size) batch gradients, given in
+    `cost` as gradient evaluations over all data.
+
+    Raises ValueError for fewer than 2 batches or a batch size that the data cannot give.
+    """
+    if batches < 2:
+        raise ValueError(f"expected at least 2 batches, got {batches}")
+    generator = generator if generator is not None else torch.Generator().manual_seed(0)
+    exact = risk.size <= curvature_samples and whole(risk) is not None
+    curvatures, norms = [], []
+    cost = 0.0
+    name = "gradient_noise_interaction"
+    full = Hessian(risk) if exact else None
+    if full is not None:
+        full.__enter__()
+        gradient = full.gradient
+    else:
+        _, gradient = risk.gradient()
+        cost += 1
+    try:
+        for index in range(batches):
+            _, g = risk.gradient(risk.draw(batch_size, generator, replacement=replacement), seed=index)
+            cost += batch_size / risk.size
+            if full is not None:
+                curvatures.append(full.curvature(g))
+            else:
+                with Hessian(risk, risk.draw(min(curvature_samples, risk.size), generator), seed=index) as part:
+                    curvatures.append(part.curvature(g))
+                cost += part.cost * curvature_samples / risk.size
+            norms.append(vectors.dot(g, g))
+    finally:
+        if full is not None:
+            cost += full.cost
+            full.__exit__(None, None, None)
+    square = vectors.dot(gradient, gradient)
+    if not all(map(math.isfinite, (*curvatures, *norms, square))):
+        return Estimate.failed(name, "the loss or its derivatives are not finite", status="diverged", cost=cost)
+    if square == 0 or not any(norms):
+        return Estimate.failed(name, "the gradient is zero", cost=cost)
+    mean, error = mean_with_error(curvatures)
+    signal, signal_error = mean_with_error(norms)
+    return Estimate(
+        name, mean / square, error / square, count=batches, cost=cost, unit=CURVATURE,
+        settings={"batch_size": batch_size, "mode": risk.mode, "curvature_samples": min(curvature_samples, risk.size)},
+        beside={
+            "interaction_aware_sharpness": Estimate(
+                "interaction_aware_sharpness", *ratio_with_error(curvatures, norms), count=batches, unit=CURVATURE),
+            "gradient_signal": Estimate(
+                "gradient_signal", square / signal, square / signal**2 * signal_error, count=batches),
+        },
+    )  # fmt: skip
