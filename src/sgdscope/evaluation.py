@@ -1,15 +1,17 @@
 """Evaluation: run a model at given parameters without leaving a trace.
 
 While a model is being evaluated its parameters are replaced by aliases (same storage, no hooks, own gradients), its
-buffers by copies (running statistics are updated in the copies), the modules' train flags are set, random state is
-forked and seeded, and ambient autocast and no_grad are switched off. All of it is put back, whatever happens inside.
+buffers by copies (running statistics are updated in the copies), the modules' train flags are set, their backward
+hooks are left out, random state is forked and seeded, and ambient autocast and no_grad are switched off. All of it is put back, whatever happens inside.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,9 @@ from sgdscope.batches import keep_host_random_state
 
 Mode = Literal["train", "eval", "current"]
 """`train`: all modules in train mode; `eval`: all in eval mode; `current`: the flags as they are."""
+
+_RNN = ("_flat_weights", "_flat_weight_refs")
+"""Where recurrent layers keep a second list of their parameters; they bring it up to date in their forward."""
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -47,18 +52,33 @@ def evaluating(
     differentiated twice.
     """
     replaced = {id(p): v for p, v in zip(parameters, values, strict=True)}
-    device = values[0].device.type if values else "cpu"
+    device = values[0].device.type
     with (
         _swapped(model, replaced),
         _mode(model, mode),
-        keep_host_random_state(),
+        keep_host_random_state(seed),
         _torch_random_state(_cuda_devices(values), seed),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext(),
+        plain_autograd(device),
+        eager(),
         sdpa_kernel(SDPBackend.MATH) if second_order else nullcontext(),
     ):
         yield
+
+
+@contextmanager
+def plain_autograd(device: str) -> Iterator[None]:
+    """Ambient autocast, no_grad and inference_mode switched off: derivatives are taken in the parameters' precision."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext(),
+    ):
+        yield
+
+
+def eager() -> AbstractContextManager[Any]:
+    """No compiled code: it has no second derivatives, and running it at other parameters would recompile it."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext()
 
 
 def _cuda_devices(values: Sequence[Tensor]) -> list[int]:
@@ -79,13 +99,20 @@ def _torch_random_state(cuda: list[int], seed: int) -> Iterator[None]:
 @contextmanager
 def _swapped(model: nn.Module, replaced: dict[int, Tensor]) -> Iterator[None]:
     """Replace parameters by identity, so tied ones stay tied, and buffers by copies."""
-    undo: list[tuple[dict[str, Tensor | None], str, Tensor | None]] = []
+    undo: list[tuple[dict[str, Any], str, Any]] = []
     copies: dict[int, Tensor] = {}
+    kept: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for module in model.modules():
+            inside = module.__dict__
+            if module._backward_hooks or module._backward_pre_hooks:  # they may change the gradient, or log it
+                kept += [(inside, name, inside[name]) for name in ("_backward_hooks", "_backward_pre_hooks")]
+                inside["_backward_hooks"], inside["_backward_pre_hooks"] = OrderedDict(), OrderedDict()
+            if module._forward_pre_hooks or isinstance(module, nn.RNNBase):  # weights computed or kept outside
+                kept += [(inside, name, v) for name, v in inside.items() if isinstance(v, Tensor) or name in _RNN]
             for name, parameter in module._parameters.items():
                 if parameter is not None and id(parameter) in replaced:
-                    undo.append((module._parameters, name, parameter))  # type: ignore[arg-type]
+                    undo.append((module._parameters, name, parameter))
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     undo.append((module._buffers, name, buffer))
@@ -94,22 +121,21 @@ def _swapped(model: nn.Module, replaced: dict[int, Tensor]) -> Iterator[None]:
             slots[name] = replaced[id(tensor)] if id(tensor) in replaced else copies[id(tensor)]
         yield
     finally:
-        for slots, name, tensor in undo:
+        for slots, name, tensor in (*undo, *kept):
             slots[name] = tensor
 
 
 @contextmanager
 def _mode(model: nn.Module, mode: Mode) -> Iterator[None]:
     """Set the train flag of every module, then put each back."""
-    if mode == "current":
-        yield
-        return
-    wanted = mode == "train"
-    changed = [m for m in model.modules() if m.training != wanted]
-    for module in changed:
-        module.training = wanted
+    before = [(m, m.training) for m in model.modules()]
     try:
+        if mode != "current":
+            for module, flag in before:
+                if flag != (mode == "train"):
+                    module.training = not flag
         yield
     finally:
-        for module in changed:
-            module.training = not wanted
+        for module, flag in before:
+            if module.training != flag:  # set here, or by loss_fn
+                module.training = flag

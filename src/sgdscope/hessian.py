@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from types import TracebackType
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
+from sgdscope.evaluation import plain_autograd
 from sgdscope.risk import Risk, whole
 from sgdscope.vectors import Vector
 
@@ -44,17 +44,18 @@ class Hessian:
         self.seed = seed
         self.cost = 0.0
         self._batch = whole(risk) if batch is None else batch
-        self._stack = ExitStack()
+        self._open = False
         self._leaves: list[Tensor] = []
         self._graph: tuple[Tensor, ...] | None = None
         self._value: float | None = None
         self._gradient: Vector | None = None
 
     def __enter__(self) -> Hessian:
+        self._open = True
         if self._batch is not None:
             # The model is held only while the graph is built; products then need the graph alone.
             with self.risk.evaluating(seed=self.seed, second_order=True) as self._leaves:
-                loss = self.risk.loss(self._batch)
+                loss = self.risk.loss(self.risk.to_device(self._batch))
                 self._graph = torch.autograd.grad(loss, self._leaves, create_graph=True, materialize_grads=True)
             self._value = float(loss.detach())
             self._gradient = [g.detach() for g in self._graph]
@@ -66,7 +67,7 @@ class Hessian:
     ) -> None:
         self._graph = None
         self._leaves = []
-        self._stack.close()
+        self._open = False
 
     @property
     def value(self) -> float:
@@ -93,19 +94,31 @@ class Hessian:
 
     def products(self, vs: Sequence[Sequence[Tensor]]) -> list[Vector]:
         """``H v`` for each `v`; over several chunks the graph of each chunk serves all vectors."""
+        if not self._open:
+            raise RuntimeError(
+                "expected an open Hessian, got one outside its with block\nhint: with Hessian(risk) as hessian: ..."
+            )
         if self._graph is not None:
             self.cost += PRODUCT_ON_GRAPH * len(vs)
-            return [_backward(self._graph, self._leaves, v) for v in vs]
+            with plain_autograd(self.risk.device.type):
+                return [_backward(self._graph, self._leaves, v) for v in vs]
         risk = self.risk
-        totals = [[torch.zeros_like(p) for p in risk.parameters] for _ in vs]
-        for chunk in risk.chunks():
-            with risk.evaluating(seed=self.seed, second_order=True) as leaves:
-                graph = torch.autograd.grad(risk.loss(chunk), leaves, create_graph=True, materialize_grads=True)
-            weight = length(chunk) / risk.size
-            for total, v in zip(totals, vs, strict=True):
-                torch._foreach_add_(total, _backward(graph, leaves, v), alpha=weight)
+        # One block over all chunks, so that dropout masks are those of `risk.gradient`.
+        with risk.evaluating(seed=self.seed, second_order=True) as leaves:
+            totals = [[torch.zeros_like(p) for p in leaves] for _ in vs]
+            for chunk in risk.chunks():
+                self._add_products(totals, chunk, leaves, vs)
         self.cost += GRADIENT + PRODUCT_ON_GRAPH * len(vs)
         return totals
+
+    def _add_products(
+        self, totals: list[Vector], chunk: Batch, leaves: list[Tensor], vs: Sequence[Sequence[Tensor]]
+    ) -> None:
+        """One chunk's share, in a function of its own so that its graph is gone before the next is built."""
+        graph = torch.autograd.grad(self.risk.loss(chunk), leaves, create_graph=True, materialize_grads=True)
+        weight = length(chunk) / self.risk.size
+        for total, v in zip(totals, vs, strict=True):
+            torch._foreach_add_(total, _backward(graph, leaves, v), alpha=weight)
 
     def curvature(self, v: Sequence[Tensor]) -> float:
         """``vᵀ H v``."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from sgdscope import vectors
-from sgdscope.batches import Batch, Source, TensorSource, length, map_tensors, source_of
+from sgdscope.batches import Batch, Source, TensorSource, length, map_tensors, source_of, tensors_of
 from sgdscope.evaluation import Mode, aliases, evaluating, trainable
 from sgdscope.vectors import Vector
 
@@ -41,12 +42,13 @@ class Risk:
         collate: joins samples of a dataset into a batch (default: torch's).
         seed: for dropout masks and other randomness inside the model.
         memory: bytes that the activations of one chunk may take.
-        check: evaluate two tiny batches at once to catch a wrong loss at the door.
+        check: evaluate a few samples at once to catch a wrong loss at the door.
 
     Cost of a derivative is counted in gradient evaluations on the same data: forward 1/3, gradient 1, Hessian product
     1 if the gradient's graph was kept, else 2.
 
-    Raises ValueError for a model without trainable parameters, a loss that is no scalar, or one that is a sum.
+    Raises ValueError for a model without trainable parameters, and for a loss that is no scalar, does not depend on
+    them, is a sum, is not reproducible or changes its batch in place.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Risk:
             raise ValueError(f"expected mode 'train', 'eval' or 'current', got {mode!r}")
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"expected chunk_size ≥ 1, got {chunk_size}")
-        self.model: nn.Module = getattr(model, "_orig_mod", model)  # a compiled model has no second derivatives
+        self.model: nn.Module = unwrapped(model)
         self.loss_fn = loss_fn
         self.source: Source = source_of(data, collate)
         self.mode: Mode = mode
@@ -146,7 +148,8 @@ class Risk:
 
     def draw(self, batch_size: int, generator: torch.Generator, *, replacement: bool = False) -> Batch:
         """A batch of `batch_size` uniformly drawn samples (within a batch without replacement by default)."""
-        return self.to_device(self.source.draw(batch_size, generator, replacement=replacement))
+        with torch.inference_mode(False):
+            return self.to_device(self.source.draw(batch_size, generator, replacement=replacement))
 
     def chunks(self) -> Iterator[Batch]:
         """All data, `chunk_size` samples at a time."""
@@ -160,14 +163,17 @@ class Risk:
         self, *, at: Sequence[Tensor] | None = None, seed: int = 0, second_order: bool = False
     ) -> Iterator[list[Tensor]]:
         """Hold the model at the parameters `at` (default: where it is); yields the differentiable leaves."""
-        leaves = aliases(self._parameters if at is None else at)
+        with torch.inference_mode(False):
+            leaves = aliases(self._parameters if at is None else at)
         with evaluating(
             self.model, self._parameters, leaves, mode=self.mode, seed=self.seed + seed, second_order=second_order
         ):
             yield leaves
 
     def loss(self, batch: Batch) -> Tensor:
-        """The loss of a batch inside an `evaluating` block, checked to be a scalar with a graph."""
+        """The loss of a batch inside an `evaluating` block, checked to be a scalar."""
+        if isinstance(batch, MutableMapping):  # loss functions like to pop the labels
+            batch = map_tensors(lambda t: t, batch)
         loss = self.loss_fn(self.model, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
@@ -204,7 +210,7 @@ class Risk:
 
     def displaced(self, direction: Sequence[Tensor], distance: float) -> Vector:
         """Parameters moved by ``distance · direction``: a new point, to be given as `at`."""
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             return vectors.plus([p.detach() for p in self._parameters], direction, distance)
 
     # -- at the door --------------------------------------------------------------------------------------------
@@ -219,7 +225,13 @@ class Risk:
         mode, self.mode = self.mode, "eval" if self.batch_dependent else self.mode
         try:
             with self.evaluating() as leaves:
+                versions = [t._version for t in tensors_of(probe)]
                 loss = self.loss(probe)
+                if versions != [t._version for t in tensors_of(probe)]:
+                    raise ValueError(
+                        "expected loss_fn to leave its batch as it is, got one that changes it in place\n"
+                        "hint: write x = x / 255 instead of x /= 255"
+                    )
                 if not loss.requires_grad:
                     raise ValueError(
                         "expected a loss that depends on the trainable parameters, got one without a graph\n"
@@ -227,7 +239,14 @@ class Risk:
                     )
                 connected = torch.autograd.grad(loss, leaves, allow_unused=True)
             if all(g is None for g in connected):
-                raise ValueError("expected a loss that depends on the trainable parameters, got one that does not")
+                raise ValueError("expected a loss that depends on the trainable parameters, got one that does not\n"
+                                 "hint: loss_fn must use the model it is given, not one of its own")  # fmt: skip
+            first, again = float(loss.detach()), self.value(probe)
+            if math.isfinite(first) and abs(again - first) > 1e-3 * (abs(first) + abs(again)):
+                raise ValueError(
+                    f"expected the same loss for the same parameters, batch and seed, got {first:.6g} and {again:.6g}\n"
+                    "hint: draw random numbers inside the model from the global generators, which are seeded here"
+                )
             if self.source.batch_lengths is None and length(probe) == 4:
                 self._check_mean(probe)
         finally:
@@ -241,8 +260,12 @@ class Risk:
             whole, first, second = (self.value(b) for b in (probe, *halves))
         finally:
             self.mode = mode
-        scale = abs(first) + abs(second)
-        if all(map(math.isfinite, (whole, scale))) and scale > 0 and abs(whole - first - second) < 1e-4 * scale:
+        total, scale = first + second, abs(first) + abs(second)
+        if (
+            all(map(math.isfinite, (whole, scale)))
+            and abs(whole - total) < 1e-4 * scale
+            and abs(whole - total / 2) > 1e-2 * scale
+        ):
             raise ValueError(
                 "expected the mean loss of a batch, got what looks like a sum: the loss of 4 samples is the sum of "
                 "the losses of 2 and 2\nhint: use reduction='mean' in loss_fn"
@@ -274,6 +297,20 @@ class Risk:
             f"Risk({type(self.model).__name__}, {self.parameter_count:,} parameters, {self.size:,} samples, "
             f"mode={self.mode!r})"
         )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside compiled and data-parallel wrappers, which share its parameters.
+
+    A compiled model has no second derivatives; DistributedDataParallel would prepare for a backward pass of its own.
+    """
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(model, nn.DataParallel | DistributedDataParallel):
+            model = model.module
+        else:
+            return model
 
 
 def _loss_and_gradient(loss: Tensor, leaves: Sequence[Tensor]) -> tuple[float, Vector]:

@@ -15,7 +15,15 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     """Inner product over all tensors, summed across tensors in double precision."""
     with torch.no_grad():
         parts = [torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]
-        return math.fsum(torch.stack(parts).tolist()) if parts else 0.0
+        if not parts:
+            return 0.0
+        first = parts[0]
+        if any(p.dtype != first.dtype or p.device != first.device for p in parts):
+            parts = [p.double().cpu() for p in parts]
+        try:
+            return math.fsum(torch.stack(parts).tolist())
+        except (ValueError, OverflowError):  # infinities of both signs, or a sum beyond the range
+            return math.nan
 
 
 def norm(a: Sequence[Tensor]) -> float:

@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sgdscope import vectors
-from sgdscope.batches import Batch, length
+from sgdscope.batches import Batch, draw_indices
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
 from sgdscope.measure import probes
-from sgdscope.measure.chain import NotAChainError, batch_curvatures, check_chain
+from sgdscope.measure.chain import NotAChainError, batch_curvatures, check_chain, reaches_past_output
 from sgdscope.measure.sampling import mean_with_error, ratio_with_error
 from sgdscope.risk import Risk
 
@@ -27,6 +27,7 @@ Statistic = Literal["expectation_of_ratio", "ratio_of_expectations"]
 Method = Literal["auto", "exact", "gradient_difference", "central_difference", "loss_change"]
 
 CURVATURE = "loss / parameter²"
+_STATISTICS = ("expectation_of_ratio", "ratio_of_expectations")
 _GROUP = 4096
 """Samples done in one pass where many batches are done at once."""
 
@@ -68,17 +69,21 @@ def batch_sharpness(
 
     Raises ValueError for a batch size below 1 or above the data's size, or an unknown statistic or method.
     """
-    if statistic not in ("expectation_of_ratio", "ratio_of_expectations"):
+    if statistic not in _STATISTICS:
         raise ValueError(f"expected statistic 'expectation_of_ratio' or 'ratio_of_expectations', got {statistic!r}")
-    if tolerance <= 0 or max_batches < 1 or min_batches < 1:
+    if not tolerance > 0 or max_batches < 1 or min_batches < 1:
         raise ValueError(f"expected tolerance, min_batches and max_batches > 0, got {tolerance}, {min_batches}, "
                          f"{max_batches}")  # fmt: skip
+    if lr is not None and not lr > 0:
+        raise ValueError(f"expected a learning rate > 0, got {lr}")
+    risk.source.check_batch_size(batch_size, replacement=replacement)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     exhaustive = batch_size == risk.size and not replacement  # one batch, all there is: nothing is sampled
     curvatures: list[float] = []
     norms: list[float] = []
     used, vanished, cost = "", 0, 0.0
     limit = 1 if exhaustive else max_batches
+    look = min_batches  # the error is looked at each time the count has grown by a twentieth
     for described, part_cost, pairs in _draws(risk, batch_size, method, lr, replacement, generator, limit):
         used = described
         cost += part_cost
@@ -86,50 +91,60 @@ def batch_sharpness(
             if not (math.isfinite(curvature) and math.isfinite(norm)):
                 return Estimate.failed("batch_sharpness", "the loss or its derivatives are not finite",
                                        status="diverged", cost=cost, unit=CURVATURE)  # fmt: skip
-            if norm == 0:
-                vanished += 1
-                continue
+            vanished += norm == 0
             curvatures.append(curvature)
             norms.append(norm)
-        if len(norms) >= min_batches and _relative_error(statistic, curvatures, norms) <= tolerance:
-            break
-    if not norms:
+        if len(norms) - vanished >= look:
+            if _relative_error(statistic, curvatures, norms) <= tolerance:
+                break
+            look = math.ceil(1.05 * len(norms))
+    if vanished == len(norms):
         return Estimate.failed("batch_sharpness", f"the gradient of all {vanished} batches is zero", cost=cost,
                                unit=CURVATURE)  # fmt: skip
     settings = {"batch_size": batch_size, "method": used, "mode": risk.mode, "statistic": statistic}
     if vanished:
         settings["batches_without_gradient"] = vanished
     error = 0.0 if exhaustive else _relative_error(statistic, curvatures, norms)
-    enough = exhaustive or (error <= tolerance and len(norms) >= 2)
-    both = _both(curvatures, norms, exhaustive)
+    alone = len(norms) - vanished < 2 and not exhaustive
+    enough = exhaustive or (error <= tolerance and not alone)
+    both = _both(curvatures, norms, exhaustive, alone)
     other = next(name for name in both if name != statistic)
     value, standard_error = both[statistic]
+    mean, mean_error = mean_with_error(norms)
     return Estimate(
         "batch_sharpness", value, standard_error, count=len(norms), cost=cost, unit=CURVATURE, settings=settings,
         status="ok" if enough else "few_samples",
-        reason="" if enough else f"standard error {100 * error:.2g} % after {len(norms)} batches, "
+        reason="" if enough else "one batch only" if alone else f"standard error {100 * error:.2g} % after {len(norms)} batches, "
         f"{100 * tolerance:.2g} % was asked for",
         beside={
             other: Estimate(other, *both[other], count=len(norms), unit=CURVATURE),
-            "squared_gradient_norm": Estimate("squared_gradient_norm", *mean_with_error(norms), count=len(norms),
-                                              unit="loss² / parameter²"),
+            "squared_gradient_norm": Estimate("squared_gradient_norm", mean, None if alone else mean_error,
+                                              count=len(norms), unit="loss² / parameter²"),
         },
     )  # fmt: skip
 
 
-def _both(curvatures: list[float], norms: list[float], exhaustive: bool) -> dict[str, tuple[float, float]]:
-    ratios = [c / n for c, n in zip(curvatures, norms, strict=True)]
-    both = {
-        "expectation_of_ratio": mean_with_error(ratios),
-        "ratio_of_expectations": ratio_with_error(curvatures, norms),
-    }
-    return {name: (value, 0.0) for name, (value, _) in both.items()} if exhaustive else both
+def _both(
+    curvatures: list[float], norms: list[float], exhaustive: bool, alone: bool
+) -> dict[str, tuple[float, float | None]]:
+    """Both statistics with their errors: 0 if all there is was measured, None if one draw was."""
+    both: dict[str, tuple[float, float | None]] = {s: _statistic(s, curvatures, norms) for s in _STATISTICS}
+    if exhaustive or alone:
+        both = {name: (value, 0.0 if exhaustive else None) for name, (value, _) in both.items()}
+    return both
+
+
+def _statistic(statistic: str, curvatures: list[float], norms: list[float]) -> tuple[float, float]:
+    """Value and standard error; a batch without gradient has no ratio, and adds nothing to either sum."""
+    if statistic == "expectation_of_ratio":
+        return mean_with_error([c / n for c, n in zip(curvatures, norms, strict=True) if n])
+    return ratio_with_error(curvatures, norms)
 
 
 def _relative_error(statistic: str, curvatures: list[float], norms: list[float]) -> float:
     if len(norms) < 2:
         return math.inf
-    value, error = _both(curvatures, norms, False)[statistic]
+    value, error = _statistic(statistic, curvatures, norms)
     return error / abs(value) if value else math.inf
 
 
@@ -176,12 +191,9 @@ def exact_curvature(risk: Risk, batch: Batch, *, seed: int = 0) -> tuple[float, 
 
 def _joined_draws(risk: Risk, batch_size: int, count: int, replacement: bool, generator: torch.Generator) -> Batch:
     """`count` independent batches one after the other in one."""
-    from sgdscope.batches import draw_indices
-
-    if batch_size > risk.size and not replacement:
-        risk.draw(batch_size, generator)  # raises with the explanation
-    indices = [draw_indices(risk.size, batch_size, generator, replacement=replacement) for _ in range(count)]
-    return risk.to_device(risk.source.take(torch.cat(indices)))
+    with torch.inference_mode(False):
+        indices = [draw_indices(risk.size, batch_size, generator, replacement=replacement) for _ in range(count)]
+        return risk.to_device(risk.source.take(torch.cat(indices)))
 
 
 def chain_refusal(risk: Risk) -> str:
@@ -197,24 +209,36 @@ def chain_refusal(risk: Risk) -> str:
     if risk.source.batch_lengths is not None:
         return "batches of different shapes"
     if risk not in _chain_refused:
-        _chain_refused[risk] = _self_check(risk)
+        refusal = _self_check(risk)
+        if refusal is None:
+            return "self-check: nothing to compare (the gradient is zero or not finite)"
+        _chain_refused[risk] = refusal
     return _chain_refused[risk]
 
 
-def _self_check(risk: Risk) -> str:
-    size = max(1, min(4, risk.size // 2))
-    rows = torch.arange(2 * size) % risk.size
-    batch = risk.to_device(risk.source.take(rows))
+def _self_check(risk: Risk) -> str | None:
+    """Why the Gram form is refused, empty if it passes, None if these parameters cannot tell."""
+    size = max(1, min(16, risk.size // 2))
+    # spread over the data: sorted by class, the first samples would not show that a loss weighs its classes
+    rows = torch.randperm(risk.size, generator=torch.Generator().manual_seed(0))[: 2 * size]
+    rows = rows.repeat(2)[: 2 * size]  # a single sample stands for both halves
     try:
-        found = batch_curvatures(risk, batch, size)
-        for index in (0, 1):
-            part = risk.to_device(risk.source.take(rows[index * size : (index + 1) * size]))
-            assert length(part) == size
-            curvature, norm = exact_curvature(risk, part)
+        with torch.inference_mode(False):
+            halves = [risk.to_device(risk.source.take(half)) for half in rows.split(size)]
+            both = risk.to_device(risk.source.take(rows))
+        if reaches_past_output(risk, both):
+            return "self-check: the loss does not reach the parameters through one call of the model alone"
+        found = batch_curvatures(risk, both, size)
+        for index, half in enumerate(halves):
+            with Hessian(risk, half) as hessian:
+                gradient, image = hessian.gradient, hessian.product(hessian.gradient)
+            norm, curvature, rounding = (vectors.dot(a, b) for a, b in (
+                (gradient, gradient), (gradient, image), (image, image)))  # fmt: skip
             fast = (float(found.curvatures[index]), float(found.squared_norms[index]))
-            bits = torch.finfo(risk.parameters[0].dtype).eps
-            allowed = 2e3 * bits
-            if abs(fast[1] - norm) > allowed * norm or abs(fast[0] - curvature) > allowed * (abs(curvature) + norm):
+            if not all(map(math.isfinite, (norm, curvature, rounding, *fast))) or norm == 0:
+                return None
+            allowed = 2e3 * torch.finfo(risk.parameters[0].dtype).eps
+            if abs(fast[1] - norm) > allowed * norm or abs(fast[0] - curvature) > allowed * math.sqrt(norm * rounding):
                 plain = f"{curvature:.6g}, {norm:.6g}"
                 return f"self-check: gᵀHg, ‖g‖² are {plain}, the Gram form gives {fast[0]:.6g}, {fast[1]:.6g}"
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:

@@ -55,12 +55,14 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
     Raises NotAChainError naming the module that stands in the way. A subclass is refused: its forward may differ.
     """
+    if model._forward_hooks or model._forward_pre_hooks:
+        raise NotAChainError(f"{type(model).__name__} has forward hooks")
+    if "forward" in model.__dict__:
+        raise NotAChainError(f"{type(model).__name__} has a forward of its own")
     if type(model) is nn.Sequential:
-        if model._forward_hooks or model._forward_pre_hooks:
-            raise NotAChainError("the model has forward hooks")
         return [layer for child in model for layer in layers_of(child)]
     allowed = (nn.Linear, nn.Flatten, nn.Identity, *_POINTWISE)
-    if type(model) in allowed and not model._forward_hooks and not model._forward_pre_hooks:
+    if type(model) in allowed:
         if isinstance(model, nn.Flatten) and (model.start_dim, model.end_dim) != (1, -1):
             raise NotAChainError("Flatten over other dimensions than all but the first")
         return [model]
@@ -73,10 +75,29 @@ def check_chain(risk: Risk) -> list[nn.Linear]:
     Raises NotAChainError with the reason otherwise.
     """
     linear = [layer for layer in layers_of(risk.model) if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise NotAChainError("no linear layer")
     own = [p for layer in linear for p in layer.parameters()]
     if {id(p) for p in own} != {id(p) for p in risk.parameters} or len({id(p) for p in own}) != len(own):
         raise NotAChainError("frozen or tied parameters")
     return linear
+
+
+def reaches_past_output(risk: Risk, batch: Batch) -> bool:
+    """Whether the loss depends on the parameters otherwise than through one call of the model (a weight penalty)."""
+    layers = layers_of(risk.model)
+    outputs: list[Tensor] = []
+
+    def forward(inputs: Tensor) -> Tensor:
+        outputs.append(_Trace(1, length(batch)).forward(layers, inputs))
+        return outputs[-1]
+
+    with risk.evaluating() as leaves:
+        with _forward_replaced(risk.model, forward):
+            loss = risk.loss(batch)
+        if len(outputs) != 1 or not loss.requires_grad:
+            return True
+        return any(g is not None for g in torch.autograd.grad(loss, leaves, allow_unused=True))
 
 
 def batch_curvatures(risk: Risk, batch: Batch, batch_size: int) -> BatchCurvatures:
@@ -214,7 +235,7 @@ class _forward_replaced:  # noqa: N801 (reads as a verb at its one use)
         self.model, self.function = model, function
 
     def __enter__(self) -> None:
-        self.model.__dict__["forward"] = self.function
+        self.model.__dict__["forward"] = self.function  # a chain has none there, see `layers_of`
 
     def __exit__(self, *_: object) -> None:
         del self.model.__dict__["forward"]

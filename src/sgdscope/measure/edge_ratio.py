@@ -52,7 +52,10 @@ def edge_ratio(
 
 
 def edge_ratio_of_step(risk: Risk, batch: Batch, step: Sequence[Tensor]) -> tuple[float, float]:
-    """``sᵀ H_B s`` and ``−g_Bᵀ s`` for one batch and one step, exactly, at the present parameters. Cost: 2."""
+    """``sᵀ H_B s`` and ``−g_Bᵀ s`` for one batch and one step, exactly, at the present parameters. Cost: 2.
+
+    The step is shaped like the trainable parameters, in their order (`Risk.parameters`).
+    """
     with Hessian(risk, batch) as hessian:
         return hessian.curvature(step), -vectors.dot(hessian.gradient, step)
 

@@ -8,6 +8,7 @@ Interaction-aware sharpness :math:`E[g_B^\top H g_B] / E\|g_B\|^2` (Lee & Jang 2
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 
@@ -41,37 +42,37 @@ def gradient_noise_interaction(
     Cost: about one full gradient and `batches` · (1 + 2 · curvature samples / batch size) batch gradients, given in
     `cost` as gradient evaluations over all data.
 
-    Raises ValueError for fewer than 2 batches or a batch size that the data cannot give.
+    Raises ValueError for fewer than 2 batches, no curvature samples or a batch size that the data cannot give.
     """
     if batches < 2:
         raise ValueError(f"expected at least 2 batches, got {batches}")
+    if curvature_samples < 1:
+        raise ValueError(f"expected curvature_samples ≥ 1, got {curvature_samples}")
+    risk.source.check_batch_size(batch_size, replacement=replacement)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     exact = risk.size <= curvature_samples and whole(risk) is not None
     curvatures, norms = [], []
     cost = 0.0
     name = "gradient_noise_interaction"
-    full = Hessian(risk) if exact else None
-    if full is not None:
-        full.__enter__()
-        gradient = full.gradient
-    else:
-        _, gradient = risk.gradient()
-        cost += 1
-    try:
+    part_size = batch_size if risk.source.batch_lengths is not None else min(curvature_samples, risk.size)
+    with Hessian(risk) if exact else nullcontext() as full:
+        if full is not None:
+            gradient = full.gradient
+        else:
+            _, gradient = risk.gradient()
+            cost += 1
         for index in range(batches):
             _, g = risk.gradient(risk.draw(batch_size, generator, replacement=replacement), seed=index)
             cost += batch_size / risk.size
             if full is not None:
                 curvatures.append(full.curvature(g))
             else:
-                with Hessian(risk, risk.draw(min(curvature_samples, risk.size), generator), seed=index) as part:
+                with Hessian(risk, risk.draw(part_size, generator), seed=index) as part:
                     curvatures.append(part.curvature(g))
-                cost += part.cost * curvature_samples / risk.size
+                cost += part.cost * part_size / risk.size
             norms.append(vectors.dot(g, g))
-    finally:
         if full is not None:
             cost += full.cost
-            full.__exit__(None, None, None)
     square = vectors.dot(gradient, gradient)
     if not all(map(math.isfinite, (*curvatures, *norms, square))):
         return Estimate.failed(name, "the loss or its derivatives are not finite", status="diverged", cost=cost)
@@ -81,7 +82,7 @@ def gradient_noise_interaction(
     signal, signal_error = mean_with_error(norms)
     return Estimate(
         name, mean / square, error / square, count=batches, cost=cost, unit=CURVATURE,
-        settings={"batch_size": batch_size, "mode": risk.mode, "curvature_samples": min(curvature_samples, risk.size)},
+        settings={"batch_size": batch_size, "mode": risk.mode, "curvature_samples": risk.size if exact else part_size},
         beside={
             "interaction_aware_sharpness": Estimate(
                 "interaction_aware_sharpness", *ratio_with_error(curvatures, norms), count=batches, unit=CURVATURE),

@@ -1,0 +1,200 @@
+"""Command line: run, report, list, threshold. Data on stdout, talk on stderr; exit 2 for usage, 1 for failure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from sgdscope._version import __version__
+from sgdscope.config import ConfigError, RunConfig
+from sgdscope.records import RecordsError, list_runs, open_run
+from sgdscope.summary import summary
+
+if TYPE_CHECKING:
+    from sgdscope.monitor import Monitor
+    from sgdscope.records import Run
+
+EXIT = {"finished": 0, "interrupted": 130, "diverged": 1, "failed": 1}
+
+
+def run(
+    config: Annotated[RunConfig, tyro.conf.arg(name="")],
+    out: Path | None = None,
+    resume: Path | None = None,
+    quiet: bool = False,
+) -> int:
+    """Train a network under the monitor, write a report, and say where the run stands.
+
+    Args:
+        config: what to train and how.
+        out: run folder to create. [runs/DATA-MODEL-NUMBER]
+        resume: continue this run folder from its last checkpoint instead (only --steps is taken from the command).
+        quiet: no progress bar.
+    """
+    from sgdscope import train  # torch: only where something is trained
+
+    bar = _Progress(quiet)
+    command = ["sgdscope", *sys.argv[1:]]
+    if resume is not None:
+        finished = bar.around(lambda: train.resume(resume, steps=config.steps, progress=bar))
+    else:
+        config.resolved()  # wrong settings are told before torch is asked for anything
+        folder = out if out is not None else _free_folder(Path("runs"), f"{config.data}-{config.model}")
+        finished = bar.around(lambda: train.train(config, folder, progress=bar, command=command))
+    page = _write_report(finished, None)
+    print(summary(finished))
+    print(f"report: {page}")
+    if finished.status in ("interrupted", "diverged"):
+        print(f"the run was {finished.status} at step {finished.last_step:,}", file=sys.stderr)
+    if finished.status == "interrupted":
+        print(f"hint: continue with  sgdscope run --resume {finished.path}", file=sys.stderr)
+    return EXIT.get(finished.status, 1)
+
+
+def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None) -> int:
+    """Write the report of a run, finished or not, as one HTML page, and print its summary.
+
+    Args:
+        run: run folder.
+        out: file to write. [RUN/report.html]
+    """
+    opened = open_run(run)
+    page = _write_report(opened, out)
+    print(summary(opened))
+    print(f"report: {page}")
+    return 0
+
+
+def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
+    """List the runs in a folder with their status and where they stand.
+
+    Args:
+        folder: where to look, two levels deep.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"expected a folder that holds runs, got {folder}")
+    found = list_runs(folder)
+    for path in found:
+        try:
+            opened = open_run(path)
+            print(f"{path}\t{opened.status}\tstep {opened.last_step:,}\t{opened.standing().headline}")
+        except RecordsError as error:
+            print(f"{path}\tunreadable\t{str(error).splitlines()[0]}")
+    if not found:
+        print(f"no runs in {folder}", file=sys.stderr)
+    return 0
+
+
+def threshold(
+    lr: float, momentum: float = 0.0, method: Literal["sgd", "nesterov"] = "sgd", full_batch: bool = False
+) -> int:
+    """Print the curvature at which a step size stops being stable, with formula, scope and source.
+
+    Args:
+        lr: learning rate.
+        momentum: as PyTorch defines it (the gradient is not multiplied by 1 − momentum).
+        method: Nesterov or plain (heavy-ball) momentum.
+        full_batch: full-batch descent instead of SGD.
+    """
+    from sgdscope.theory import stability
+
+    try:
+        found = stability.threshold(lr, momentum, nesterov=method == "nesterov", full_batch=full_batch)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    print(f"{found.quantity} = {found.value:.6g}    ({found.formula})")
+    print(f"scope: {found.scope}\nsource: {found.source}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"run": run, "report": report, "list": list_, "threshold": threshold}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    from sgdscope.errors import usage_errors
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments in (["--version"], ["-V"]):
+        print(f"sgdscope {__version__}")
+        return 0
+    try:
+        return int(
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="sgdscope", args=arguments,
+                description="An instrument for the stochastic dynamics of SGD.",
+            )
+        )  # fmt: skip
+    except RecordsError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        if isinstance(error, usage_errors()):
+            return _complain(error, 2)
+        raise
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"sgdscope: {error}", file=sys.stderr)
+    return code
+
+
+def _write_report(opened: Run, out: Path | None) -> Path:
+    from sgdscope.report import write
+
+    return write(opened, out if out is not None else opened.path / "report.html")
+
+
+def _free_folder(parent: Path, stem: str) -> Path:
+    """The first of STEM-001, STEM-002, … that does not exist."""
+    number = 1
+    while (parent / f"{stem}-{number:03d}").exists():
+        number += 1
+    return parent / f"{stem}-{number:03d}"
+
+
+class _Progress:
+    """Progress bar on stderr: loss, edge ratio and the monitor's share of time, refreshed twice a second."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: object | None = None
+        self._next = 0
+
+    def around(self, action: Callable[[], Run]) -> Run:
+        """Run an action and close the bar after it."""
+        try:
+            return action()
+        finally:
+            if self.bar is not None:
+                self.bar.close()  # type: ignore[attr-defined]
+
+    def __call__(self, step: int, steps: int, loss: float, monitor: Monitor) -> None:
+        if self.quiet or (step < self._next and step < steps):
+            return
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=steps, initial=step, unit=" steps", file=sys.stderr, mininterval=0)
+        bar = self.bar
+        assert isinstance(bar, tqdm)
+        speed = max(1.0, monitor.step_seconds and 0.5 / monitor.step_seconds)
+        self._next = step + int(speed)
+        shown = {"loss": f"{loss:.3g}"}
+        ratio = monitor.latest.get("edge_ratio")
+        if ratio is not None and ratio.value is not None:
+            shown["edge ratio"] = f"{float(ratio) / 2:.2f}"
+        shown["watching"] = f"{100 * monitor.share:.1f} %"
+        bar.set_postfix(shown, refresh=False)
+        bar.update(step - bar.n)
+        bar.refresh()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""The monitor: attaches to an optimizer from outside, measures on a schedule, writes the run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgdscope._version import __version__
+from sgdscope.batches import Batch, length
+from sgdscope.estimate import Estimate
+from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
+from sgdscope.monitor.optimizers import check_same_parameters, description, learning_rate, unwrapped
+from sgdscope.monitor.recorder import Recorder
+from sgdscope.monitor.schedule import SHARES, Every, Stride, WithinBudget
+from sgdscope.monitor.stream import EdgeStream
+from sgdscope.records import RunStatus, RunWriter
+from sgdscope.risk import Risk
+
+_STREAM_WINDOW = 16
+"""Samples per row of the streamed edge ratio: about 6 % standard error at the edge."""
+
+
+class Monitor:
+    """Watches one training run. With and without it, training is bit-identical.
+
+    Use it as a context manager around the loop::
+
+        with Monitor(risk, optimizer, out="runs/a") as monitor:
+            for batch in loader:
+                loss = loss_fn(model, batch)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                monitor.observe(batch, loss=loss)
+
+    `observe` is optional; it streams the edge ratio from the very batches trained on, for one extra forward pass on
+    sampled steps. A measurement that fails becomes a row with its reason; training goes on.
+
+    Args:
+        risk: what is measured; its data are the probe data.
+        optimizer: of the risk's parameters; a torch optimizer or a wrapper that holds one as ``.optimizer``.
+        batch_size: for batch sharpness; taken from the first observed batch if None.
+        every: steps between two readings of each heavier measurement. None: as often as `budget` allows.
+        budget: share of wall time that all measuring may take (readings at the end excepted). Unused with `every`.
+        out: run folder to create; or an open `RunWriter`; or None to write nothing.
+        log: a callable ``(step, numbers)`` or a logger object, or several in a list; see `sinks.sink_of`.
+        k: number of leading eigenvalues.
+        replacement: whether training draws batches with replacement.
+        final: take one careful reading of everything when the block ends without an exception.
+        manifest: further entries for the manifest (e.g. ``{"config": {...}}``).
+        seed: for the measurements' own draws; a reading depends on seed and step alone.
+        start_step: number of steps taken before (a resumed run).
+
+    Raises ValueError if the optimizer's parameters are not the risk's, RecordsError if `out` cannot be written.
+    """
+
+    def __init__(
+        self,
+        risk: Risk,
+        optimizer: Any,
+        *,
+        batch_size: int | None = None,
+        every: int | None = None,
+        budget: float = 0.05,
+        out: str | Path | RunWriter | None = None,
+        log: Any = None,
+        k: int = 1,
+        replacement: bool = False,
+        final: bool = True,
+        manifest: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        start_step: int = 0,
+    ) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"expected every ≥ 1, got {every}")
+        if not 0 < budget <= 1:
+            raise ValueError(f"expected a budget in (0, 1], the share of time for measuring, got {budget}")
+        self.risk = risk
+        self.optimizer = unwrapped(optimizer)
+        check_same_parameters(risk, self.optimizer)
+        self.batch_size = batch_size
+        self.replacement = replacement
+        self.final = final
+        self.seed = seed
+        self.step = start_step
+        self.spent: dict[str, float] = dict.fromkeys([*SHARES, "training loss"], 0.0)
+        self.final_seconds = 0.0
+        self.recorder = Recorder(self._open(out, manifest), log, self.optimizer)
+        self._tracker = EigenvalueTracker(k)
+        self._budgeted = every is None
+        self._stream = EdgeStream(
+            risk, Stride(budget * SHARES["edge_ratio"], fixed=None if every is None else max(1, every // 32))
+        )
+        self._window = _STREAM_WINDOW if every is None else None
+        self._every = every
+        self._schedules: dict[str, Every | WithinBudget] = {
+            name: Every(every) if every is not None else WithinBudget(budget * share, pause=20)
+            for name, share in SHARES.items()
+            if name != "edge_ratio"
+        }
+        self._measure: dict[str, Callable[[], Estimate]] = {
+            "batch_sharpness": self._batch_sharpness,
+            "lambda_max": lambda: self._tracker.update(self.risk),
+            "gradient_noise_interaction": self._interaction,
+        }
+        self._careful = False
+        self._handles: list[Any] = []
+        self._start: float | None = None
+        self._elapsed_before = 0.0
+        self._described = False
+        self._look_at = 0
+        self._loss_stride = 1
+
+    # -- attaching ----------------------------------------------------------------------------------------------
+
+    def attach(self) -> Monitor:
+        """Register the step hooks. Attaching twice does nothing."""
+        if not self._handles:
+            self._handles = [
+                self.optimizer.register_step_pre_hook(self._before_step),
+                self.optimizer.register_step_post_hook(self._after_step),
+            ]
+            self._start = time.perf_counter()
+        return self
+
+    def detach(self) -> None:
+        """Remove the step hooks; measuring by hand still works."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def __enter__(self) -> Monitor:
+        return self.attach()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status: RunStatus = "finished"
+        if kind is not None:
+            status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        self.close(status)
+
+    def close(self, status: RunStatus = "finished") -> None:
+        """Detach, take the final readings (only if the run finished), write the last rows, close the run folder."""
+        self.detach()
+        try:
+            if status == "finished" and self.final and self._start is not None:
+                self.read_carefully()
+            self.flush()
+        finally:
+            self.recorder.close(status)
+
+    # -- what the loop hands over -------------------------------------------------------------------------------
+
+    def observe(self, *batches: Batch, loss: float | Tensor | None = None) -> None:
+        """Tell the monitor the batch of the step just taken (several for accumulated gradients) and its mean loss.
+
+        Call it after ``optimizer.step()``. With `loss` the streamed ratio costs one forward pass per sample; without
+        it two. The loss must be the one before the step, as computed for ``backward()``.
+        """
+        if not batches:
+            raise ValueError("expected the batch of the step just taken, got none")
+        if self.batch_size is None:
+            self.batch_size = sum(length(b) for b in batches)
+            self._describe()
+        if loss is not None and self.step % self._loss_stride == 0:
+            start = time.perf_counter()
+            self.recorder.loss(self.step, loss)
+            self.spent["training loss"] += time.perf_counter() - start
+        if not self._stream.sampling:
+            return
+        self._guarded("edge_ratio", lambda: self._stream.observe(batches, loss, self.step, self.step_seconds))
+        due = len(self._stream.window) >= self._window if self._window else self.step % (self._every or 1) == 0
+        if due and len(self._stream.window):
+            self._record(self._stream.estimate())
+
+    def record(self, estimate: Estimate) -> None:
+        """Add a measurement of your own to the run, at the present step."""
+        self._record(estimate)
+
+    # -- measuring ----------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since attaching (time before a resume included), without the final readings."""
+        now = 0.0 if self._start is None else time.perf_counter() - self._start
+        return self._elapsed_before + now - self.final_seconds
+
+    @property
+    def latest(self) -> dict[str, Estimate]:
+        """The last estimate of each quantity."""
+        return self.recorder.latest
+
+    @property
+    def measuring_seconds(self) -> float:
+        """Wall time spent measuring, without the final readings."""
+        return sum(self.spent.values()) + self._stream.seconds
+
+    @property
+    def share(self) -> float:
+        """Share of the wall time so far that went into measuring, without the final readings."""
+        return self.measuring_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def step_seconds(self) -> float:
+        """Mean duration of a training step, measuring excluded."""
+        return (self.seconds - self.measuring_seconds) / self.step if self.step else 0.0
+
+    def measure_now(self, name: str) -> Estimate | None:
+        """Take one reading of a heavier measurement and record it. Never raises for a failing measurement."""
+        start = time.perf_counter()
+        estimate = self._guarded(name, self._measure[name])
+        took = time.perf_counter() - start
+        self.spent[name] += took
+        self._schedules[name].spent(self.step, took)
+        if isinstance(estimate, Estimate):
+            self._record(estimate)
+            return estimate
+        return None
+
+    def read_carefully(self) -> None:
+        """One reading of everything, at higher accuracy; its time is kept apart from the budget."""
+        start, spent = time.perf_counter(), dict(self.spent)
+        self._careful = True
+        for name in self._measure:
+            self.measure_now(name)
+        self._careful = False
+        self.spent = spent
+        self.final_seconds += time.perf_counter() - start
+
+    def flush(self) -> None:
+        """Write the open window of the stream, the loss, and the share of time spent so far."""
+        if len(self._stream.window) > 1:
+            self._record(self._stream.estimate())
+        self.recorder.flush_loss(self.step)
+        if self._start is not None:
+            seconds = {**self.spent, "edge_ratio": self._stream.seconds, "final readings": self.final_seconds}
+            self._record(Estimate("monitor_share", min(self.share, 1.0), settings={"seconds": seconds}))
+
+    def _batch_sharpness(self) -> Estimate:
+        if self.batch_size is None:
+            return Estimate.failed(
+                "batch_sharpness", "the batch size is not known: give batch_size, or call observe(batch) in the loop"
+            )
+        return batch_sharpness(
+            self.risk, self.batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
+            tolerance=0.01 if self._careful else 0.03, max_batches=512 if self._careful else 64,
+            generator=self._generator(1),
+        )  # fmt: skip
+
+    def _interaction(self) -> Estimate:
+        if self.batch_size is None:
+            return Estimate.failed("gradient_noise_interaction", "the batch size is not known")
+        return gradient_noise_interaction(
+            self.risk, self.batch_size, batches=64 if self._careful else 16, replacement=self.replacement,
+            generator=self._generator(2),
+        )  # fmt: skip
+
+    def _generator(self, salt: int) -> torch.Generator:
+        return torch.Generator().manual_seed(((self.seed * 4 + salt) << 40) ^ self.step)
+
+    # The hooks run at every step of what may be a very small network: the common path does next to nothing.
+
+    def _before_step(self, *_: Any) -> None:
+        if self.step == 0:
+            self._begin()
+        if self.step >= self._stream.next_step:
+            self._guarded("edge_ratio", lambda: self._stream.before_step(self.step))
+
+    def _after_step(self, *_: Any) -> None:
+        self.step += 1
+        if self._stream.sampling:
+            self._guarded("edge_ratio", self._stream.after_step)
+        if self.step >= self._look_at:
+            self._look()
+
+    def _look(self) -> None:
+        """Record the learning rate, and measure what is due."""
+        self.recorder.stepped(self.step)
+        for name, schedule in self._schedules.items():
+            if isinstance(schedule, WithinBudget) and schedule.last_step < 0 and not schedule.expected:
+                schedule.expected = 20 * self.step_seconds * self.risk.size / (self.batch_size or 32)
+            if schedule.due(self.step, self.seconds):
+                self.measure_now(name)
+        # Looking at the clock at every step would itself cost a part of a small network's step.
+        self._loss_stride = 4 if self._budgeted and self.step_seconds < 2e-3 else 1
+        self._look_at = self.step + (min(64, int(5e-3 / max(self.step_seconds, 1e-5))) if self._budgeted else 1)
+
+    def _begin(self) -> None:
+        """Readings of the initial weights, where they are cheap against the run."""
+        self.recorder.stepped(self.step)
+        self._describe()
+        for name, schedule in self._schedules.items():
+            if isinstance(schedule, WithinBudget) and self.risk.size > 64 * (self.batch_size or 32):
+                schedule.first_at_once = False
+            elif self.batch_size is not None or name == "lambda_max":
+                self.measure_now(name)
+
+    def _guarded(self, name: str, action: Callable[[], Any]) -> Any:
+        """Run a measurement; whatever it raises becomes a row, never an exception in the user's loop."""
+        try:
+            return action()
+        except Exception as error:
+            message = str(error).splitlines()[0] if str(error) else ""
+            reason = f"{type(error).__name__}: {message}"[:300]
+            self._record(Estimate.failed(name, reason))
+            return None
+
+    # -- recording ----------------------------------------------------------------------------------------------
+
+    def _open(self, out: str | Path | RunWriter | None, manifest: Mapping[str, Any] | None) -> RunWriter | None:
+        if out is None or isinstance(out, RunWriter):
+            return out
+        entries = {"sgdscope": __version__, "torch": torch.__version__, **dict(manifest or {})}
+        return RunWriter.create(out, entries)
+
+    def _describe(self) -> None:
+        """Write what the monitor knows of optimizer and risk into the manifest, once the batch size is known."""
+        full = self.batch_size is not None and self.batch_size == self.risk.size and not self.replacement
+        if self._described and self.batch_size is None:
+            return
+        self._described = True
+        self.recorder.update(
+                optimizer=description(self.optimizer, full_batch=full), batch_size=self.batch_size,
+                risk={"samples": self.risk.size, "parameters": self.risk.parameter_count, "mode": self.risk.mode,
+                      "batch_dependent": self.risk.batch_dependent},
+        )  # fmt: skip
+
+    def _record(self, estimate: Estimate) -> None:
+        self.recorder.record(self.step, estimate)
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON types: what a resumed run needs. Eigenvectors are found anew."""
+        return {
+            "step": self.step, "seconds": self.seconds, "spent": dict(self.spent), "stream": self._stream.state_dict(),
+            "loss": [float(self.recorder.loss_sum), float(self.recorder.loss_square), self.recorder.loss_count],
+            "batch_size": self.batch_size,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; call it before attaching."""
+        self.step = int(state["step"])
+        self._elapsed_before = float(state["seconds"])
+        self.spent.update({k: float(v) for k, v in state["spent"].items() if k in self.spent})
+        self._stream.load_state_dict(dict(state["stream"]))
+        total, square, count = state["loss"]
+        recorder = self.recorder
+        recorder.loss_sum, recorder.loss_square, recorder.loss_count = float(total), float(square), int(count)
+        if state.get("batch_size") is not None:
+            self.batch_size = int(state["batch_size"])
+        for name, schedule in self._schedules.items():
+            if isinstance(schedule, WithinBudget):
+                schedule.total, schedule.last_step = self.spent[name], self.step

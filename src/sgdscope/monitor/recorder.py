@@ -1,0 +1,117 @@
+"""Recorder: rows, learning rate, training loss and loggers of one run. Never raises in the user's loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgdscope.estimate import Estimate
+from sgdscope.monitor.optimizers import learning_rate
+from sgdscope.monitor.sinks import Sink, numbers_of, sink_of
+from sgdscope.records import RecordsError, RunStatus, RunWriter
+
+
+class Recorder:
+    """Writes estimates to the run folder and hands the same numbers to the loggers.
+
+    The learning rate is written whenever it changed by more than 1 %, and whenever something else is written after any
+    change, so that every number can be held against the rate in force. The training loss is averaged over windows that
+    grow with the run (50 steps, later 2 % of the steps so far).
+
+    Attributes:
+        latest: the last estimate of each quantity.
+        failure: the last failure to write or log, or None.
+    """
+
+    def __init__(self, writer: RunWriter | None, log: Any, optimizer: torch.optim.Optimizer) -> None:
+        self.writer = writer
+        self.optimizer = optimizer
+        self.latest: dict[str, Estimate] = {}
+        self.failure: Exception | None = None
+        self._sinks: list[Sink] = [sink_of(x) for x in (log if isinstance(log, Sequence) else [log]) if x is not None]
+        self._lr: float | None = None
+        self.loss_sum: Tensor | float = 0.0
+        self.loss_square: Tensor | float = 0.0
+        self.loss_count = 0
+        self._loss_due = 0
+
+    def record(self, step: int, estimate: Estimate) -> None:
+        """Write one estimate."""
+        self._learning_rate(step, 0.0)
+        self.latest[estimate.name] = estimate
+        self._write(step, estimate)
+
+    def stepped(self, step: int) -> None:
+        """Note that the optimizer has taken its step number `step`."""
+        self._learning_rate(step, 0.01)
+
+    def loss(self, step: int, loss: float | Tensor) -> None:
+        """Add the training loss of one step; on the CPU as a number, elsewhere without waiting for the device."""
+        if isinstance(loss, Tensor):
+            loss = loss.item() if loss.device.type == "cpu" else loss.detach()
+        self.loss_sum = self.loss_sum + loss
+        self.loss_square = self.loss_square + loss * loss
+        self.loss_count += 1
+        if step >= self._loss_due:
+            self.flush_loss(step)
+
+    def flush_loss(self, step: int) -> None:
+        """Write the mean training loss of the open window; its error is that of the mean over steps."""
+        self._loss_due = step + max(50, step // 50)
+        n = self.loss_count
+        if not n:
+            return
+        mean = float(self.loss_sum) / n
+        variance = max(float(self.loss_square) / n - mean**2, 0.0)
+        self.loss_sum = self.loss_square = 0.0
+        self.loss_count = 0
+        try:
+            estimate = Estimate("loss", mean, (variance / n) ** 0.5 if n > 1 else None, count=n, unit="loss")
+        except ValueError:
+            estimate = Estimate.failed("loss", "the training loss is not finite", status="diverged")
+        self.record(step, estimate)
+
+    def update(self, **entries: Any) -> None:
+        """Change the manifest."""
+        if self.writer is not None:
+            try:
+                self.writer.update(**entries)
+            except RecordsError as failure:
+                self._failed(failure)
+
+    def close(self, status: RunStatus) -> None:
+        """Write the final status and release the folder."""
+        if self.writer is not None:
+            try:
+                self.writer.close(status)
+            except RecordsError as failure:
+                self._failed(failure)
+
+    def _learning_rate(self, step: int, change: float) -> None:
+        lr = learning_rate(self.optimizer)
+        if lr != self._lr and (self._lr is None or abs(lr - self._lr) > change * abs(self._lr)):
+            self._lr = lr
+            self._write(step, Estimate("learning_rate", lr, unit="parameter² / loss"))
+
+    def _write(self, step: int, estimate: Estimate) -> None:
+        if self._sinks and (numbers := numbers_of(estimate)):
+            for sink in self._sinks:
+                try:
+                    sink(step, numbers)
+                except Exception as failure:  # a logger must not end the run
+                    self._failed(failure)
+        if self.writer is not None:
+            try:
+                self.writer.append(step, estimate)
+            except RecordsError as failure:
+                self._failed(failure)
+
+    def _failed(self, failure: Exception) -> None:
+        """Say once that something is being lost; training goes on."""
+        if self.failure is None:
+            warnings.warn(f"sgdscope: {failure}", RuntimeWarning, stacklevel=3)
+        self.failure = failure

@@ -1,0 +1,66 @@
+"""Summary: a few plain lines that say where a run stands, for the terminal."""
+
+from __future__ import annotations
+
+from sgdscope.estimate import Estimate, with_error
+from sgdscope.records import Run
+from sgdscope.regime import Standing
+
+SPIKE = 1.2
+"""Edge units above which a change is announced as a spike (see `what_if`)."""
+
+
+def summary(run: Run) -> str:
+    """Regime, batch sharpness and λ_max in edge units, what two usual changes would do, cost of watching."""
+    standing = run.standing()
+    lines = [standing.headline]
+    rows = [*_gauges(run, standing), *_changes(standing), *_cost(run)]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines += [f"  {name.ljust(width)}  {text}" for name, text in rows]
+    return "\n".join(lines)
+
+
+def _shown(estimate: Estimate) -> str:
+    error = estimate.standard_error
+    return with_error(float(estimate), error if isinstance(error, float) and error > 0 else None)
+
+
+def _gauges(run: Run, standing: Standing) -> list[tuple[str, str]]:
+    rows = []
+    level = standing.threshold.formula if standing.threshold is not None else ""
+    names = {"batch_sharpness": "batch sharpness", "lambda_max": "λ_max, full loss", "edge_ratio": "edge ratio"}
+    if standing.edge.value is not None:
+        of = f" of {level}" if standing.edge.name != "edge_ratio" else ""
+        rows.append((names.get(standing.edge.name, standing.edge.name), f"{_shown(standing.edge)}{of}"))
+    if standing.lambda_max.value is not None and standing.edge.name != "lambda_max":
+        residual = standing.lambda_max.residual
+        doubt = f" (residual {residual:.1g})" if isinstance(residual, float) and residual > 0 else ""
+        rows.append(("λ_max, full loss", f"{_shown(standing.lambda_max)} of {level}{doubt}"))
+    return rows
+
+
+def _changes(standing: Standing) -> list[tuple[str, str]]:
+    latest = {str(e.settings.get("change", "change")): e for e in standing.changes}
+    rows = []
+    for change, estimate in latest.items():
+        if estimate.value is None:
+            rows.append((change, f"not predicted: {estimate.reason}"))
+            continue
+        x = float(estimate)
+        error = estimate.standard_error if isinstance(estimate.standard_error, float) else 0.0
+        said = (
+            "expect a spike or divergence" if x - 2 * error > SPIKE else
+            "no spike expected" if x + 2 * error < 1 else "near the edge, a spike is possible"
+        )  # fmt: skip
+        rows.append((change, f"{_shown(estimate)} of the new threshold: {said}"))
+    return rows
+
+
+def _cost(run: Run) -> list[tuple[str, str]]:
+    share = run.get("monitor_share").latest
+    if share is None:
+        return []
+    seconds = share.settings.get("seconds", {})
+    final = seconds.get("final readings", 0.0) if isinstance(seconds, dict) else 0.0
+    extra = f", and {final:.1f} s of readings at the end" if isinstance(final, float) and final >= 0.05 else ""
+    return [("watching", f"{100 * float(share):.1f} % of the time{extra}")]

@@ -1,0 +1,257 @@
+"""Train: the reference loop. Data, model, loss and optimizer from a configuration, under the monitor."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgdscope import checkpoint, data, models
+from sgdscope._version import __version__
+from sgdscope.config import ConfigError, RunConfig
+from sgdscope.evaluation import Mode
+from sgdscope.monitor import Monitor
+from sgdscope.monitor.optimizers import description
+from sgdscope.records import Run, RunStatus, RunWriter, open_run
+from sgdscope.risk import Risk
+from sgdscope.sampler import Sampler
+from sgdscope.what_if import usual_changes
+
+Batch = tuple[Tensor, Tensor]
+Progress = Callable[[int, int, float, Monitor], None]
+"""Called after every step with the number of steps taken, of all steps, the loss and the monitor."""
+
+
+class Training:
+    """Model, data, loss and optimizer of a configuration, ready to step. Raises ConfigError or DataError."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.device = _device(config.device)
+        dtype = torch.float64 if config.precision == "float64" else torch.float32
+        loaded = data.load(
+            config.data, data_dir=config.data_dir, subset=config.subset or None, seed=0, size=config.image_size,
+            test=False,
+        )  # fmt: skip
+        self.dataset = loaded
+        self.inputs = loaded.inputs.to(self.device, dtype)
+        self.targets = _targets(loaded.labels, loaded.classes, config.loss, dtype).to(self.device)
+        try:
+            model = models.build(
+                config.model, input_shape=loaded.input_shape, classes=loaded.classes, width=config.width,
+                depth=config.depth, activation=config.activation or "relu", norm=config.norm,
+                initialisation=config.initialisation or "default", scale=config.init_scale, seed=config.seed,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self.model = model.to(self.device, dtype)
+        self.optimizer = _optimizer(config, self.model)
+        try:
+            self.sampler = Sampler(
+                len(self.inputs), config.batch_size or 1, replacement=config.sampling == "replacement", seed=config.seed
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        mode: Mode = config.mode
+        self.risk = Risk(self.model, self.loss_fn, (self.inputs, self.targets), mode=mode, seed=config.seed)
+
+    def loss_fn(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch."""
+        inputs, targets = batch
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            outputs = model(inputs)
+        outputs = outputs.to(self.inputs.dtype)
+        if self.config.loss == "cross-entropy":
+            return F.cross_entropy(outputs, targets)
+        error = (outputs - targets).square().sum(1).mean()
+        return error / 2 if self.config.loss == "half-squared-error" else error
+
+    def next_batch(self) -> Batch:
+        """The next batch in the order of training."""
+        indices = self.sampler.next().to(self.device)
+        return self.inputs[indices], self.targets[indices]
+
+    def step(self, number: int, batch: Batch) -> float:
+        """One step of the optimizer; returns the loss before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate(number)
+        loss = self.loss_fn(self.model, batch)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+
+def train(
+    config: RunConfig, out: str | Path, *, progress: Progress | None = None, command: list[str] | None = None
+) -> Run:
+    """Train by `config` in the new run folder `out`; returns the finished, interrupted or diverged run.
+
+    Ctrl-C or SIGTERM end the run after the present step, with a checkpoint; a loss that is not finite ends it as
+    diverged. Raises ConfigError, DataError or RecordsError before anything is trained.
+    """
+    config = config.resolved()
+    with _threads(config):
+        training = Training(config)
+        versions = {"python": sys.version.split()[0], "torch": torch.__version__, "sgdscope": __version__}
+        entries = {"sgdscope": __version__, "versions": versions, "config": config.to_json(),
+                   "command": command or [], "data": training.dataset.preprocessing}  # fmt: skip
+        writer = RunWriter.create(out, entries)
+        return _run(training, writer, 0, None, progress)
+
+
+def resume(path: str | Path, *, steps: int | None = None, progress: Progress | None = None) -> Run:
+    """Continue a run from its last checkpoint, bit for bit as if it had never stopped; to `steps` steps if given.
+
+    Raises RecordsError if there is no readable checkpoint, ConfigError if the manifest holds no configuration.
+    """
+    run = open_run(path)
+    config = RunConfig.from_json(run.config)
+    if steps is not None:
+        config = replace(config, steps=steps)
+    config = config.resolved()
+    with _threads(config):
+        training = Training(config)
+        step, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler)
+        writer = RunWriter.reopen(run.path, rewind_to=step)
+        if steps is not None:
+            writer.update(config=config.to_json())
+        return _run(training, writer, step, state, progress)
+
+
+def _run(
+    training: Training, writer: RunWriter, start: int, state: dict[str, Any] | None, progress: Progress | None
+) -> Run:
+    config = training.config
+    assert config.steps is not None
+    assert config.batch_size is not None
+    assert config.checkpoint_every is not None
+    monitor = Monitor(
+        training.risk, training.optimizer, batch_size=config.batch_size, every=config.every, budget=config.budget,
+        out=writer, k=config.eigenvalues, replacement=config.sampling == "replacement", seed=config.seed,
+        start_step=start,
+    )  # fmt: skip
+    if state is not None:
+        monitor.load_state_dict(state)
+
+    def save(step: int) -> None:
+        checkpoint.save(
+            writer.path, step, training.model, training.optimizer, training.sampler, monitor.state_dict(),
+            keep=config.keep_checkpoints,
+        )  # fmt: skip
+
+    status: RunStatus = "finished"
+    saved = start if state is not None else -1
+    try:
+        with _stopping_gently() as stop:
+            monitor.attach()
+            step = start
+            for step in range(start + 1, config.steps + 1):
+                batch = training.next_batch()
+                loss = training.step(step - 1, batch)
+                monitor.observe(batch, loss=loss)
+                if progress is not None:
+                    progress(step, config.steps, loss, monitor)
+                if not -float("inf") < loss < float("inf"):
+                    status = "diverged"
+                    break
+                if step % config.checkpoint_every == 0:
+                    save(step)
+                    saved = step
+                if stop:
+                    status = "interrupted"
+                    break
+            if status != "diverged" and saved != step:
+                save(step)
+            if status == "finished":
+                for estimate in _predicted(training, monitor, step):
+                    monitor.record(estimate)
+            monitor.close(status)
+    except BaseException:
+        monitor.close("failed")
+        raise
+    if monitor.recorder.failure is not None:
+        raise monitor.recorder.failure
+    return open_run(writer.path)
+
+
+def _predicted(training: Training, monitor: Monitor, step: int) -> list[Any]:
+    config = training.config
+    assert config.batch_size is not None
+    described = description(training.optimizer, full_batch=config.batch_size == training.risk.size)
+    lr = training.optimizer.param_groups[0]["lr"]
+    start = time.perf_counter()
+    found = usual_changes(
+        training.risk, described, lr=lr, batch_size=config.batch_size, replacement=config.sampling == "replacement",
+        seed=config.seed,
+    )  # fmt: skip
+    monitor.final_seconds += time.perf_counter() - start
+    return found
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"expected a usable device, got {name!r}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _targets(labels: Tensor, classes: int, loss: str | None, dtype: torch.dtype) -> Tensor:
+    return labels if loss == "cross-entropy" else F.one_hot(labels, classes).to(dtype)
+
+
+def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    assert config.lr is not None
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    momentum = 0.0 if config.optimizer == "sgd" else config.momentum
+    return torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=momentum, nesterov=config.optimizer == "nesterov",
+        weight_decay=config.weight_decay,
+    )  # fmt: skip
+
+
+@contextmanager
+def _threads(config: RunConfig) -> Iterator[None]:
+    """CPU threads: as asked; one for networks so small that handing work around costs more than it saves."""
+    before = torch.get_num_threads()
+    small = config.data == "digits" and config.model == "mlp"
+    torch.set_num_threads(config.threads or (1 if small else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _stopping_gently() -> Iterator[list[int]]:
+    """A list that gets an entry on the first SIGINT or SIGTERM; a second one interrupts at once."""
+    stop: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are someone else's business
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

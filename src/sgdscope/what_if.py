@@ -1,0 +1,68 @@
+r"""What if: where a change of learning rate or batch size would put the run, before it is made.
+
+Batch sharpness depends on the batch size at fixed weights, so a change is predicted by measuring it *at the new batch
+size* on the present weights and holding it against the new threshold. Source: first-order statement of the authors'
+blog to Andreyev & Beneventano 2412.20553 (raising lr or lowering the batch size puts the run above its edge at once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sgdscope.estimate import Estimate
+from sgdscope.measure import batch_sharpness
+from sgdscope.risk import Risk
+from sgdscope.theory import stability
+
+SPIKE = 1.2
+"""Position in edge units above which a change made a spike or divergence in every case tried."""
+
+
+def predict_change(
+    risk: Risk, *, lr: float, batch_size: int, momentum: float = 0.0, change: str = "", tolerance: float = 0.02,
+    max_batches: int = 256, replacement: bool = False, generator: torch.Generator | None = None,
+) -> Estimate:  # fmt: skip
+    """Position in edge units right after changing to `lr` and `batch_size` at the present weights.
+
+    Above 1.2 expect a spike of the loss or divergence; below 1 none. It says nothing of what follows: batch sharpness
+    then drifts back to the new threshold. Cost: that of `measure.batch_sharpness` at the new batch size. Raises
+    ValueError for lr ≤ 0 or a batch size that the data cannot give.
+    """
+    threshold = stability.threshold(lr, momentum)
+    measured = batch_sharpness(
+        risk, batch_size, lr=lr, tolerance=tolerance, max_batches=max_batches, replacement=replacement,
+        generator=generator,
+    )  # fmt: skip
+    settings = {"change": change or f"lr {lr:g}, batch size {batch_size}", "lr": lr, "batch_size": batch_size}
+    if measured.value is None:
+        return Estimate.failed("predicted_edge", measured.reason, settings=settings)
+    position = measured.scaled(1 / threshold.value)
+    return Estimate(
+        "predicted_edge", position.value, position.standard_error, count=position.count, cost=position.cost,
+        status=position.status, reason=position.reason, settings=settings,
+    )  # fmt: skip
+
+
+def usual_changes(
+    risk: Risk, optimizer: Mapping[str, Any], *, lr: float, batch_size: int, replacement: bool = False, seed: int = 0
+) -> list[Estimate]:
+    """Doubling the learning rate, and halving the batch. Empty where no theory names a threshold.
+
+    `optimizer` is its description as in the manifest: ``method`` and ``momentum``.
+    """
+    if optimizer.get("method") not in ("sgd", "momentum", "nesterov") or lr <= 0:
+        return []
+    momentum = float(optimizer.get("momentum", 0.0))
+    changes = [("double the learning rate", 2 * lr, batch_size)]
+    if batch_size > 1:
+        changes.append(("halve the batch", lr, batch_size // 2))
+    return [
+        predict_change(
+            risk, lr=new_lr, batch_size=new_size, momentum=momentum, change=change, replacement=replacement,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for change, new_lr, new_size in changes
+    ]  # fmt: skip
