@@ -24,6 +24,8 @@ from sgdscope.risk import Risk
 
 _STREAM_WINDOW = 16
 """Samples per row of the streamed edge ratio: about 6 % standard error at the edge."""
+_ENOUGH = 8
+"""Samples that an unfinished window needs to be worth a row of its own at the end."""
 
 
 class Monitor:
@@ -236,9 +238,10 @@ class Monitor:
 
     def flush(self) -> None:
         """Write the open window of the stream, the loss, and the share of time spent so far."""
-        if len(self._stream.window) > 1:
+        if len(self._stream.window) >= (_ENOUGH if "edge_ratio" in self.latest else 2):
             self._record(self._stream.estimate())
-        self.recorder.flush_loss(self.step)
+        if self.recorder.loss_count >= _ENOUGH or "loss" not in self.latest:
+            self.recorder.flush_loss(self.step)
         if self._start is not None:
             seconds = {**self.spent, "edge_ratio": self._stream.seconds, "final readings": self.final_seconds}
             self._record(Estimate("monitor_share", min(self.share, 1.0), settings={"seconds": seconds}))
@@ -285,11 +288,11 @@ class Monitor:
         self.recorder.stepped(self.step)
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget) and schedule.last_step < 0 and not schedule.expected:
-                schedule.expected = 20 * self.step_seconds * self.risk.size / (self.batch_size or 32)
+                schedule.expected = self._expected_steps(name) * self.step_seconds
             if schedule.due(self.step, self.seconds):
                 self.measure_now(name)
         # Looking at the clock at every step would itself cost a part of a small network's step.
-        self._loss_stride = 4 if self._budgeted and self.step_seconds < 2e-3 else 1
+        self._loss_stride = 8 if self._budgeted and self.step_seconds < 2e-3 else 1
         self._look_at = self.step + (min(64, int(5e-3 / max(self.step_seconds, 1e-5))) if self._budgeted else 1)
 
     def _begin(self) -> None:
@@ -301,6 +304,14 @@ class Monitor:
                 schedule.first_at_once = False
             elif self.batch_size is not None or name == "lambda_max":
                 self.measure_now(name)
+
+    def _expected_steps(self, name: str) -> float:
+        """About how many training steps' time a first reading takes; later ones are timed."""
+        batch_size = self.batch_size or 32
+        epoch = self.risk.size / batch_size  # in steps; large batches do a sample in about half the time
+        if name == "batch_sharpness":
+            return 100.0
+        return 8 * epoch if name == "lambda_max" else epoch + 16 * min(512, self.risk.size) / batch_size
 
     def _guarded(self, name: str, action: Callable[[], Any]) -> Any:
         """Run a measurement; whatever it raises becomes a row, never an exception in the user's loop."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-SHARES = {"edge_ratio": 0.35, "batch_sharpness": 0.25, "lambda_max": 0.25, "gradient_noise_interaction": 0.10}
-"""How the budget is divided among the measurements; the rest is for averaging the training loss."""
+SHARES = {"edge_ratio": 0.35, "batch_sharpness": 0.25, "lambda_max": 0.20, "gradient_noise_interaction": 0.05}
+"""How the budget is divided among the measurements; the rest is for first readings and averaging the loss."""
 
 
 @dataclass
@@ -27,7 +27,8 @@ class Every:
 class WithinBudget:
     """Due whenever the time spent so far, with one more measurement like the last, stays below `share` of the run.
 
-    The first measurement is made at once if `first_at_once`, on credit; the rest wait until the share has paid for it.
+    The first measurement is made at once if `first_at_once`, and not held against the share (it holds work done only
+    once); else when the share affords `expected` seconds.
 
     Attributes:
         share: of the run's wall time.
@@ -53,8 +54,9 @@ class WithinBudget:
 
     def spent(self, step: int, seconds: float) -> None:
         """Note what a measurement took."""
-        self.total += seconds
-        self.last = seconds
+        first = self.last_step < 0 and self.first_at_once
+        self.total += 0.0 if first else seconds
+        self.last = seconds / 4 if first else seconds
         self.last_step = step
 
 
