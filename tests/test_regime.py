@@ -167,7 +167,7 @@ def test_a_single_reading():
     run = run_of(batch_sharpness={0: 1.6})
     said = run.standing()
     assert (said.regime, said.window) == ("below the edge", (0, 0))
-    assert said.headline == "Below the edge: batch sharpness is 0.4000 ± 0.0080 (one reading) of the threshold 2 / lr."
+    assert said.headline == "Below the edge: batch sharpness is 0.400 ± 0.008 (one reading) of the threshold 2 / lr."
     assert said.trend.value is None
     assert run_of(batch_sharpness={7: 3.8}).standing().regime == "at the edge"
 
@@ -203,7 +203,7 @@ def test_window_starts_at_the_last_change():
 
 def test_change_after_the_last_reading_is_said():
     run = run_of(lr={0: 0.5, 3900: 1.0}, batch_sharpness={0: 1.0, 3000: 3.9}, loss=flat(0.1))
-    assert "before the learning rate changed at step 3900, batch sharpness is 0.97" in run.standing().headline
+    assert "before the learning rate changed at step 3,900, batch sharpness is 0.97" in run.standing().headline
     assert run.standing().threshold.value == 4
 
 
@@ -363,7 +363,7 @@ def test_diverged_is_read_at_the_last_reading_and_claims_nothing():
     run = run_of(status="diverged", batch_sharpness={0: 3.0, 3000: 3.9}, edge_ratio=growing)
     said = run.standing()
     assert said.regime == "above the edge"
-    assert said.headline.startswith("Diverged at step 4000, above the edge: at the last readings the streamed edge")
+    assert said.headline.startswith("Diverged at step 4,000, above the edge: at the last readings the streamed edge")
     assert float(said.edge) == pytest.approx(27.0)
     assert set(outcomes(run)) == {"unassessed"}
     assert "diverged" in run.verdicts()[1].measured.reason
@@ -373,7 +373,7 @@ def test_diverged_without_sign_of_instability():
     said = run_of(status="diverged", batch_sharpness={0: 1.0, 90: 3.8}).standing()
     assert said.regime == "unknown"
     assert said.headline == (
-        "Diverged at step 90: at the last readings batch sharpness is 0.950 ± 0.019 (one reading) "
+        "Diverged at step 90: at the last readings batch sharpness is 0.95 ± 0.02 (one reading) "
         "of the threshold 2 / lr."
     )
     nothing = run_of(status="diverged", loss={3: 1e9}).standing()

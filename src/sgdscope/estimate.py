@@ -246,3 +246,24 @@ def with_error(value: float, error: float | None) -> str:
         return f"{value:.{max(-place, 0)}f} ± {error:.{max(-place, 0)}f}"
     digits = math.floor(math.log10(abs(value))) - place + 1 if value else 1
     return f"{value:.{min(max(digits, 1), 12)}g} ± {error:.2g}"
+
+
+def short(estimate: Estimate) -> str:
+    """``value ± error`` for a glance: the error to one digit, at most three decimals; the first of several values.
+
+    >>> short(Estimate("x", 0.94976, 0.0082))
+    '0.950 ± 0.008'
+    >>> short(Estimate("x", 0.64933, 0.00019))
+    '0.649'
+    """
+    if estimate.value is None:
+        return "not measured"
+    value = float(estimate)
+    errors = estimate.standard_error
+    error = (errors[0] if isinstance(errors, tuple) else errors) or 0.0
+    if abs(value) >= 1e4:
+        return f"{value:.2g}"
+    if error < 0.0005:
+        return f"{value:.3f}" if error else f"{value:.2f}"
+    places = next((p for p in (3, 2, 1) if error < 0.95 * 10 ** (1 - p)), 0)
+    return f"{value:.{places}f} ± {error:.{places}f}"

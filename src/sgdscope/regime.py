@@ -16,7 +16,7 @@ from sgdscope.edge_units import halved as halved
 from sgdscope.edge_units import reading
 from sgdscope.edge_units import trend as trend
 from sgdscope.edge_units import window_mean as window_mean
-from sgdscope.estimate import Estimate, with_error
+from sgdscope.estimate import Estimate, short
 from sgdscope.records import Run
 from sgdscope.theory import stability
 from sgdscope.verdict import Verdict, compare
@@ -144,9 +144,7 @@ def _large_batch_level(units: EdgeUnits) -> float:
 
 
 def _shown(estimate: Estimate) -> str:
-    error = _error(estimate)
-    text = with_error(float(estimate), error if error >= 1e-3 else None)  # below that it tells a reader nothing
-    return text if estimate.count > 1 else f"{text} (one reading)"
+    return short(estimate) if estimate.count > 1 else f"{short(estimate)} (one reading)"
 
 
 def _headline(
@@ -155,7 +153,7 @@ def _headline(
 ) -> str:  # fmt: skip
     edge, lambda_max, diverged = mean[subject], mean["lambda_max"], run.status == "diverged"
     if edge.value is None:
-        start = f"Diverged at step {run.last_step}" if diverged else "Not known yet"
+        start = f"Diverged at step {run.last_step:,}" if diverged else "Not known yet"
         return f"{start}: {_missing(run, units, edge)}."
     no_theory = subject == "edge_ratio" and units.method != "sgd"
     between = regime == "unknown" and not no_theory
@@ -171,11 +169,11 @@ def _headline(
         start = "Between the small-batch and the large-batch level of momentum, where no edge is known"
     if diverged:
         above = ", above the edge" if regime == "above the edge" else ""
-        start = f"Diverged at step {run.last_step}{above}"
+        start = f"Diverged at step {run.last_step:,}{above}"
     last_seen = "at the last readings " if diverged else ""
     changed = units.last_change()
     if run.get(subject).steps[-1] < changed and not units.scheduled(run.last_step):
-        last_seen = f"before the learning rate changed at step {changed}, "
+        last_seen = f"before the learning rate changed at step {changed:,}, "
     if no_theory:
         meaning = "at 1 a step no longer lowers the loss of its own batch"
         return f"{start}: {last_seen}half the generalised edge ratio is {_shown(edge)} ({meaning})."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgdscope.estimate import Estimate, with_error
+from sgdscope.estimate import short
 from sgdscope.records import Run
 from sgdscope.regime import Standing
 
@@ -20,22 +20,17 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _shown(estimate: Estimate) -> str:
-    error = estimate.standard_error
-    return with_error(float(estimate), error if isinstance(error, float) and error > 0 else None)
-
-
 def _gauges(run: Run, standing: Standing) -> list[tuple[str, str]]:
     rows = []
     level = standing.threshold.formula if standing.threshold is not None else ""
     names = {"batch_sharpness": "batch sharpness", "lambda_max": "λ_max, full loss", "edge_ratio": "edge ratio"}
     if standing.edge.value is not None:
         of = f" of {level}" if standing.edge.name != "edge_ratio" else ""
-        rows.append((names.get(standing.edge.name, standing.edge.name), f"{_shown(standing.edge)}{of}"))
+        rows.append((names.get(standing.edge.name, standing.edge.name), f"{short(standing.edge)}{of}"))
     if standing.lambda_max.value is not None and standing.edge.name != "lambda_max":
         residual = standing.lambda_max.residual
         doubt = f" (residual {residual:.1g})" if isinstance(residual, float) and residual > 0 else ""
-        rows.append(("λ_max, full loss", f"{_shown(standing.lambda_max)} of {level}{doubt}"))
+        rows.append(("λ_max, full loss", f"{short(standing.lambda_max)} of {level}{doubt}"))
     return rows
 
 
@@ -52,7 +47,7 @@ def _changes(standing: Standing) -> list[tuple[str, str]]:
             "expect a spike or divergence" if x - 2 * error > SPIKE else
             "no spike expected" if x + 2 * error < 1 else "near the edge, a spike is possible"
         )  # fmt: skip
-        rows.append((change, f"{_shown(estimate)} of the new threshold: {said}"))
+        rows.append((change, f"{short(estimate)} of the new threshold: {said}"))
     return rows
 
 

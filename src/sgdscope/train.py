@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from sgdscope import checkpoint, data, models
 from sgdscope._version import __version__
 from sgdscope.config import ConfigError, RunConfig
+from sgdscope.estimate import Estimate
 from sgdscope.evaluation import Mode
 from sgdscope.monitor import Monitor
 from sgdscope.monitor.optimizers import description
@@ -139,7 +140,7 @@ def _run(
     monitor = Monitor(
         training.risk, training.optimizer, batch_size=config.batch_size, every=config.every, budget=config.budget,
         out=writer, k=config.eigenvalues, replacement=config.sampling == "replacement", seed=config.seed,
-        start_step=start,
+        start_step=start, final=False,
     )  # fmt: skip
     if state is not None:
         monitor.load_state_dict(state)
@@ -174,7 +175,8 @@ def _run(
             if status != "diverged" and saved != step:
                 save(step)
             if status == "finished":
-                for estimate in _predicted(training, monitor, step):
+                monitor.read_carefully()
+                for estimate in _predicted(training, monitor):
                     monitor.record(estimate)
             monitor.close(status)
     except BaseException:
@@ -185,14 +187,15 @@ def _run(
     return open_run(writer.path)
 
 
-def _predicted(training: Training, monitor: Monitor, step: int) -> list[Any]:
+def _predicted(training: Training, monitor: Monitor) -> list[Estimate]:
     config = training.config
     assert config.batch_size is not None
     described = description(training.optimizer, full_batch=config.batch_size == training.risk.size)
     lr = training.optimizer.param_groups[0]["lr"]
     start = time.perf_counter()
     found = usual_changes(
-        training.risk, described, lr=lr, batch_size=config.batch_size, replacement=config.sampling == "replacement",
+        training.risk, described, lr=lr, batch_size=config.batch_size, known=monitor.latest.get("batch_sharpness"),
+        replacement=config.sampling == "replacement",
         seed=config.seed,
     )  # fmt: skip
     monitor.final_seconds += time.perf_counter() - start

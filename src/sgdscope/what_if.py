@@ -36,7 +36,39 @@ def predict_change(
         risk, batch_size, lr=lr, tolerance=tolerance, max_batches=max_batches, replacement=replacement,
         generator=generator,
     )  # fmt: skip
-    settings = {"change": change or f"lr {lr:g}, batch size {batch_size}", "lr": lr, "batch_size": batch_size}
+    return _position(measured, threshold, change or f"lr {lr:g}, batch size {batch_size}", lr, batch_size)
+
+
+def usual_changes(
+    risk: Risk, optimizer: Mapping[str, Any], *, lr: float, batch_size: int, known: Estimate | None = None,
+    replacement: bool = False, seed: int = 0,
+) -> list[Estimate]:  # fmt: skip
+    """Doubling the learning rate, and halving the batch. Empty where no theory names a threshold.
+
+    `optimizer` is its description as in the manifest: ``method`` and ``momentum``. `known` is batch sharpness at the
+    present batch size and weights, if it was just measured: doubling the learning rate then costs nothing.
+    """
+    if optimizer.get("method") not in ("sgd", "momentum", "nesterov") or lr <= 0:
+        return []
+    momentum = float(optimizer.get("momentum", 0.0))
+    doubled = "double the learning rate"
+    if known is not None:
+        found = [_position(known, stability.threshold(2 * lr, momentum), doubled, 2 * lr, batch_size)]
+    else:
+        found = [predict_change(
+            risk, lr=2 * lr, batch_size=batch_size, momentum=momentum, change=doubled, replacement=replacement,
+            generator=torch.Generator().manual_seed(seed),
+        )]  # fmt: skip
+    if batch_size > 1:
+        found.append(predict_change(
+            risk, lr=lr, batch_size=batch_size // 2, momentum=momentum, change="halve the batch",
+            replacement=replacement, max_batches=128, generator=torch.Generator().manual_seed(seed),
+        ))  # fmt: skip
+    return found
+
+
+def _position(measured: Estimate, threshold: stability.Threshold, change: str, lr: float, batch_size: int) -> Estimate:
+    settings = {"change": change, "lr": lr, "batch_size": batch_size}
     if measured.value is None:
         return Estimate.failed("predicted_edge", measured.reason, settings=settings)
     position = measured.scaled(1 / threshold.value)
@@ -44,25 +76,3 @@ def predict_change(
         "predicted_edge", position.value, position.standard_error, count=position.count, cost=position.cost,
         status=position.status, reason=position.reason, settings=settings,
     )  # fmt: skip
-
-
-def usual_changes(
-    risk: Risk, optimizer: Mapping[str, Any], *, lr: float, batch_size: int, replacement: bool = False, seed: int = 0
-) -> list[Estimate]:
-    """Doubling the learning rate, and halving the batch. Empty where no theory names a threshold.
-
-    `optimizer` is its description as in the manifest: ``method`` and ``momentum``.
-    """
-    if optimizer.get("method") not in ("sgd", "momentum", "nesterov") or lr <= 0:
-        return []
-    momentum = float(optimizer.get("momentum", 0.0))
-    changes = [("double the learning rate", 2 * lr, batch_size)]
-    if batch_size > 1:
-        changes.append(("halve the batch", lr, batch_size // 2))
-    return [
-        predict_change(
-            risk, lr=new_lr, batch_size=new_size, momentum=momentum, change=change, replacement=replacement,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        for change, new_lr, new_size in changes
-    ]  # fmt: skip

@@ -15,6 +15,7 @@ from sgdscope._version import __version__
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
 from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
+from sgdscope.measure.batch_sharpness import chain_refusal
 from sgdscope.monitor.optimizers import check_same_parameters, description, learning_rate, unwrapped
 from sgdscope.monitor.recorder import Recorder
 from sgdscope.monitor.schedule import SHARES, Every, Stride, WithinBudget
@@ -24,6 +25,8 @@ from sgdscope.risk import Risk
 
 _STREAM_WINDOW = 16
 """Samples per row of the streamed edge ratio: about 6 % standard error at the edge."""
+_AT_ONCE = 0.5
+"""Seconds that a reading of the initial weights may be expected to take; a longer one waits for its budget."""
 _ENOUGH = 8
 """Samples that an unfinished window needs to be worth a row of its own at the end."""
 
@@ -253,16 +256,22 @@ class Monitor:
             )
         return batch_sharpness(
             self.risk, self.batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
-            tolerance=0.01 if self._careful else 0.03, max_batches=512 if self._careful else 64,
+            tolerance=0.01 if self._careful else 0.03, max_batches=self._batches(),
             generator=self._generator(1),
         )  # fmt: skip
+
+    def _batches(self) -> int:
+        """Most batches per reading of batch sharpness: careful readings take more, most where a batch costs little."""
+        return (512 if chain_refusal(self.risk) == "" else 128) if self._careful else 64
 
     def _interaction(self) -> Estimate:
         if self.batch_size is None:
             return Estimate.failed("gradient_noise_interaction", "the batch size is not known")
+        # Products with the curvature of all data only where they cost little; of independent batches otherwise.
+        samples = 256 if chain_refusal(self.risk) == "" else 4 * self.batch_size
         return gradient_noise_interaction(
-            self.risk, self.batch_size, batches=64 if self._careful else 16, replacement=self.replacement,
-            generator=self._generator(2),
+            self.risk, self.batch_size, batches=48 if self._careful else 16, curvature_samples=samples,
+            replacement=self.replacement, generator=self._generator(2),
         )  # fmt: skip
 
     def _generator(self, salt: int) -> torch.Generator:
@@ -299,8 +308,12 @@ class Monitor:
         """Readings of the initial weights, where they are cheap against the run."""
         self.recorder.stepped(self.step)
         self._describe()
+        start = time.perf_counter()
+        if self._budgeted and self.batch_size is not None:
+            self._guarded("edge_ratio", lambda: self.risk.gradient(self.risk.draw(self.batch_size, self._generator(3))))
+        seconds = time.perf_counter() - start
         for name, schedule in self._schedules.items():
-            if isinstance(schedule, WithinBudget) and self.risk.size > 64 * (self.batch_size or 32):
+            if isinstance(schedule, WithinBudget) and self._expected_steps(name) * seconds > _AT_ONCE:
                 schedule.first_at_once = False
             elif self.batch_size is not None or name == "lambda_max":
                 self.measure_now(name)
@@ -311,7 +324,7 @@ class Monitor:
         epoch = self.risk.size / batch_size  # in steps; large batches do a sample in about half the time
         if name == "batch_sharpness":
             return 100.0
-        return 8 * epoch if name == "lambda_max" else epoch + 16 * min(512, self.risk.size) / batch_size
+        return 8 * epoch if name == "lambda_max" else epoch + 16 * 8
 
     def _guarded(self, name: str, action: Callable[[], Any]) -> Any:
         """Run a measurement; whatever it raises becomes a row, never an exception in the user's loop."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NewType
 
 from sgdscope.estimate import Estimate, with_error
+from sgdscope.estimate import short as short
 
 Html = NewType("Html", str)
 """Markup ready for the page. `text` makes it from anything; a bare ``str`` does not pass the type checker."""
@@ -103,25 +104,6 @@ def first(number: float | tuple[float, ...] | None) -> float:
     if isinstance(number, tuple):
         return number[0] if number else 0.0
     return number or 0.0
-
-
-def short(estimate: Estimate) -> str:
-    """``value ± error`` for a glance: the error to one digit, at most three decimals.
-
-    >>> short(Estimate("x", 0.94976, 0.0082))
-    '0.950 ± 0.008'
-    >>> short(Estimate("x", 0.64933, 0.00019))
-    '0.649'
-    """
-    if estimate.value is None:
-        return "not measured"
-    value, error = first(estimate.value), first(estimate.standard_error)
-    if abs(value) >= 1e4:
-        return f"{value:.2g}"
-    if error < 0.0005:
-        return f"{value:.3f}" if error else f"{value:.2f}"
-    places = next((p for p in (3, 2, 1) if error < 0.95 * 10 ** (1 - p)), 0)
-    return f"{value:.{places}f} ± {error:.{places}f}"
 
 
 def full(estimate: Estimate, most: int = 5) -> Html:
