@@ -12,7 +12,7 @@ import sgdscope as sg
 from benchmarks.harness import Ratio, Row, class_images, cnn, interleaved, mlp, plain_gradient, risk_of, squared_error
 
 SIZES = (8, 32, 128, 1000)
-BATCHES = {8: 64, 32: 32, 128: 16, 1000: 4}
+BATCHES = {8: 32, 32: 16, 128: 8, 1000: 4}
 """Batches per reading: many small ones, few large ones."""
 
 
@@ -48,7 +48,7 @@ def measure(model: nn.Module, batch_size: int) -> tuple[Ratio, Ratio, float]:
         for index in range(count):
             rival_one(batch(index))
 
-    times = interleaved({"gradient": gradients, "ours": ours, "rival": rival}, rounds=5)
+    times = interleaved({"gradient": gradients, "ours": ours, "rival": rival}, rounds=3)
     part = risk_of(model, batch(0), check=False)
     same = sg.measure.batch_sharpness(part, batch_size, method="exact")
     truth = rival_one(batch(0))

@@ -136,8 +136,8 @@ def interleaved(
     """Wall times of each action, in turns A B C A B C …; short ones are repeated up to `least` seconds per turn."""
     repeats = {}
     for name, action in actions.items():
-        action()
-        repeats[name] = max(1, round(least / max(seconds(action), 1e-7)))
+        first = seconds(action)
+        repeats[name] = 1 if first > least else max(1, round(least / max(seconds(action), 1e-7)))
     times: dict[str, list[float]] = {name: [] for name in actions}
     gc.collect()
     gc.disable()

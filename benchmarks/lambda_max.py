@@ -12,15 +12,24 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 import sgdscope as sg
 from benchmarks.harness import (
-    Ratio, Row, class_images, cnn, interleaved, mlp, optional, plain_gradient, risk_of, trained,
-)  # fmt: skip
+    Ratio,
+    Row,
+    class_images,
+    cnn,
+    interleaved,
+    mlp,
+    optional,
+    plain_gradient,
+    risk_of,
+    trained,
+)
 from sgdscope import vectors
 from sgdscope.hessian import Hessian
 
@@ -28,7 +37,7 @@ NEEDS_RIVALS = True
 BAR = 12.0
 
 
-def true_largest(risk: sg.Risk, steps: int = 70) -> float:
+def true_largest(risk: sg.Risk, steps: int = 50) -> float:
     """Largest eigenvalue by `steps` of Lanczos from a random start, each vector orthogonalised twice against all."""
     generator = torch.Generator().manual_seed(99)
     with Hessian(risk) as hessian:
@@ -75,6 +84,7 @@ def rivals(model: nn.Module, data: tuple[Tensor, Tensor]) -> dict[str, Solver | 
     if isinstance(pyhessian, str):
         found["PyHessian"] = pyhessian
     else:
+
         def power(tol: float) -> Solver:
             def solve() -> float:
                 torch.manual_seed(0)
@@ -102,6 +112,7 @@ def rivals(model: nn.Module, data: tuple[Tensor, Tensor]) -> dict[str, Solver | 
     if isinstance(eigenthings, str):
         found["hessian-eigenthings"] = eigenthings
     else:
+
         def steps() -> float:
             made = eigenthings.HessianOperator(model, [data], lambda m, b: loss(m(b[0]), b[1]))
             result = eigenthings.lanczos(made, k=1, max_iter=8, seed=0)
@@ -136,7 +147,7 @@ def quiet(solve: Solver) -> Solver:
     return run
 
 
-def measure(name: str, model: nn.Module, data: tuple[Tensor, Tensor], *, rounds: int = 3) -> Row:
+def measure(name: str, model: nn.Module, data: tuple[Tensor, Tensor], *, rounds: int = 2) -> Row:
     """One line of the table."""
     risk = risk_of(model, data)
     truth = true_largest(risk)
@@ -144,19 +155,22 @@ def measure(name: str, model: nn.Module, data: tuple[Tensor, Tensor], *, rounds:
         "gradient": plain_gradient(model, data),
         "ours": lambda: sg.measure.leading_eigenvalues(risk),
     }
-    missing, errors = [], {}
+    missing, answers = [], {}
     for rival, solve in rivals(model, data).items():
         if isinstance(solve, str):
             missing.append(solve)
             continue
-        model.zero_grad()
-        try:
-            errors[rival] = abs(quiet(solve)() - truth) / truth
-        except Exception as error:
-            missing.append(f"{rival} fails ({type(error).__name__})")
-            continue
-        actions[rival] = quiet(solve)
+
+        def kept(rival: str = rival, solve: Solver = solve) -> None:
+            answers[rival] = math.nan  # what is left if it raises
+            with contextlib.suppress(Exception):
+                answers[rival] = quiet(solve)()
+
+        actions[rival] = kept
     times = interleaved(actions, rounds=rounds, least=0.1)
+    model.zero_grad()
+    missing += [f"{rival} fails" for rival, answer in answers.items() if math.isnan(answer)]
+    errors = {rival: abs(answer - truth) / truth for rival, answer in answers.items() if not math.isnan(answer)}
     found = sg.measure.leading_eigenvalues(risk)
     value, residual = found.value[0], found.residual[0]
     error = abs(value - truth)
@@ -176,5 +190,5 @@ def measure(name: str, model: nn.Module, data: tuple[Tensor, Tensor], *, rounds:
     )
 
 
-def rows() -> list[Row]:
-    return [measure(*case) for case in cases()]
+def rows() -> Iterator[Row]:
+    return (measure(*case) for case in cases())

@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
 NUMBERS = "estimate series verdict records edge_units regime"
 PROBE = "risk batches evaluation vectors hessian"  # floor 1: the risk and what it is made of
+TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint"
 MAY_IMPORT = {
     # floor 0: no torch
     "_version": "",
@@ -23,7 +24,10 @@ MAY_IMPORT = {
     "records": "estimate series regime verdict",  # the last two when asked for a verdict only
     "edge_units": "estimate series records theory",
     "regime": "estimate series verdict records edge_units theory",
+    "summary": f"{NUMBERS} theory",
     "report": f"{NUMBERS} theory _version",
+    "config": "",  # plain values: the command line checks them before torch is asked for anything
+    "errors": "config",
     # floor 1
     **dict.fromkeys(PROBE.split(), f"estimate {PROBE}"),
     "data": f"estimate {PROBE}",
@@ -34,16 +38,15 @@ MAY_IMPORT = {
     # floor 2: composes
     "what_if": f"{NUMBERS} theory measure {PROBE}",
     "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",
-    "train": f"{NUMBERS} theory measure what_if monitor average data models _version {PROBE}",
-    "edge_test": f"{NUMBERS} theory measure what_if monitor average data models train _version {PROBE}",
-    "sweep": f"{NUMBERS} theory measure what_if monitor average data models train edge_test _version {PROBE}",
-    "studies": (
-        f"{NUMBERS} theory measure what_if monitor average data models train edge_test sweep simulate report "
-        f"_version {PROBE}"
-    ),
+    "sampler": "",
+    "checkpoint": f"records sampler {PROBE}",
+    "train": f"{TRAINED_WITH} _version {PROBE}",
+    "edge_test": f"{TRAINED_WITH} train _version {PROBE}",
+    "sweep": f"{TRAINED_WITH} train edge_test _version {PROBE}",
+    "studies": f"{TRAINED_WITH} train edge_test sweep simulate report _version {PROBE}",
 }
 ANY = {"cli", "__main__"}  # the command line may import everything, and nobody imports it
-WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report"}
+WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors"}
 """Parts that do not import torch anywhere, not even inside a function."""
 ONLY_THERE = {
     # third-party packages that belong to one adapter
@@ -148,6 +151,14 @@ def test_no_cycle_but_the_one_that_is_meant():
         ("train", "from sgdscope.studies import balance"),
         ("train", "import wandb"),
         ("studies.balance", "from sgdscope.cli import main"),
+        ("config", "import torch"),
+        ("config", "from sgdscope.data import NAMES"),
+        ("errors", "from sgdscope.data import DataError"),
+        ("summary", "from sgdscope.what_if import SPIKE"),
+        ("sampler", "from sgdscope.config import RunConfig"),
+        ("checkpoint", "from sgdscope.monitor import Monitor"),
+        ("monitor.monitor", "from sgdscope.sampler import Sampler"),
+        ("measure.spectrum", "from sgdscope.config import RunConfig"),
         ("helpers", "import os"),
     ],
 )
@@ -179,7 +190,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_floor_0_loads_without_torch():
-    floor = ["sgdscope.theory.stability", "sgdscope.records", "sgdscope.regime", "sgdscope.report"]
+    floor = [f"sgdscope.{name}" for name in ("theory.stability", "records", "regime", "report", "summary", "config")]
     there = [name for name in floor if importlib.util.find_spec(name)]
     assert len(there) >= 3
     loaded = loaded_by("import sgdscope, " + ", ".join(there))

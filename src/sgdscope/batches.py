@@ -215,7 +215,8 @@ def source_of(data: Any, collate: Callable[[list[Any]], Batch] | None = None) ->
     else:
         raise ValueError(
             f"expected tensors, a map-style dataset or a list of batches, got {type(data).__name__}\n"
-            "hint: arrays become tensors with torch.from_numpy; an iterable dataset becomes a list of batches with list(itertools.islice(loader, 50))"
+            "hint: arrays become tensors with torch.from_numpy; an iterable dataset becomes a list of batches with "
+            "list(itertools.islice(loader, 50))"
         )
     if source.size < 1:
         raise ValueError("expected at least one sample, got empty data")

@@ -1,9 +1,10 @@
 """Checkpoint: everything a run needs to go on bit for bit, as safetensors and JSON. Nothing is ever unpickled.
 
     RUN/checkpoints/step-00012000/tensors.safetensors    weights, buffers, optimizer, order of data, random state
-    RUN/checkpoints/step-00012000/state.json             step, numbers of the optimizer, state of the monitor
+    RUN/checkpoints/step-00012000/state.json             step, numbers of the optimizer, state of the monitor, checksum
 
-A checkpoint is written beside and renamed into place, so a folder with this name is whole.
+A checkpoint is written beside and renamed into place, so a folder with this name is whole; the checksum sees what a
+power cut or a bad disk did to it later.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ def save(
 ) -> Path:  # fmt: skip
     """Write the checkpoint of `step` and remove all but the last `keep` (0 keeps all).
 
-    Raises RecordsError if it cannot be written; older checkpoints are then still there.
+    Those of later steps go too: the run went back before them, because they could not be read. Raises RecordsError if
+    it cannot be written; older checkpoints are then still there.
     """
     folder = run / "checkpoints" / f"step-{step:08d}"
     temporary = folder.with_name(folder.name + ".tmp")
@@ -53,20 +56,34 @@ def save(
         temporary.mkdir(parents=True)
         save_file(_owned(tensors), temporary / "tensors.safetensors")
         state = {"step": step, "optimizer_numbers": numbers, "monitor": monitor,
-                 "param_groups": optimizer_state["param_groups"]}  # fmt: skip
+                 "param_groups": optimizer_state["param_groups"],
+                 "crc32": _checksum(temporary / "tensors.safetensors")}  # fmt: skip
         write_json(temporary / "state.json", state)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        if keep:
-            for _, old in steps(run)[:-keep]:
-                shutil.rmtree(old, ignore_errors=True)
+        there = steps(run)
+        kept = [path for number, path in there if number <= step][-keep:]  # all of them if keep is 0
+        for path in {path for _, path in there}.difference(kept):
+            shutil.rmtree(path, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RecordsError(
             f"cannot write a checkpoint in {run}: {getattr(error, 'strerror', None) or error}\n"
-            "hint: free some space and use --resume: earlier checkpoints are still there"
+            + (
+                f"hint: free some space, then continue from step {there[-1][0]} with --resume"
+                if (there := steps(run))
+                else "hint: free some space, then start the run anew"
+            )
         ) from error
     return folder
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 22):
+            total = zlib.crc32(part, total)
+    return total
 
 
 def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -102,13 +119,15 @@ def load_latest(
     reasons = []
     for step, folder in reversed(steps(run)):
         try:
-            tensors = load_file(folder / "tensors.safetensors")
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            _restore(tensors, state, model, optimizer, sampler)
+            if _checksum(folder / "tensors.safetensors") != state["crc32"]:
+                raise ValueError("tensors.safetensors is damaged")
+            monitor = dict(state["monitor"])
+            _restore(load_file(folder / "tensors.safetensors"), state, model, optimizer, sampler)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             reasons.append(f"{folder.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
             continue
-        return step, dict(state["monitor"])
+        return step, monitor
     listed = "; ".join(reasons) or "there is none"
     raise RecordsError(f"expected a readable checkpoint in {run / 'checkpoints'}, but {listed}\n"
                        "hint: start the run anew with another --out")  # fmt: skip

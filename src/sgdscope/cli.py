@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,6 +43,7 @@ def run(
     bar = _Progress(quiet)
     command = ["sgdscope", *sys.argv[1:]]
     if resume is not None:
+        _only_steps(config, out)
         finished = bar.around(lambda: train.resume(resume, steps=config.steps, progress=bar))
     else:
         config.resolved()  # wrong settings are told before torch is asked for anything
@@ -49,7 +53,8 @@ def run(
     print(summary(finished))
     print(f"report: {page}")
     if finished.status in ("interrupted", "diverged"):
-        print(f"the run was {finished.status} at step {finished.last_step:,}", file=sys.stderr)
+        was = "was interrupted" if finished.status == "interrupted" else "diverged"
+        print(f"the run {was} at step {finished.last_step:,}", file=sys.stderr)
     if finished.status == "interrupted":
         print(f"hint: continue with  sgdscope run --resume {finished.path}", file=sys.stderr)
     return EXIT.get(finished.status, 1)
@@ -119,6 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     from sgdscope.errors import usage_errors
 
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without λ must not end the run in an error
     if arguments in (["--version"], ["-V"]):
         print(f"sgdscope {__version__}")
         return 0
@@ -131,6 +139,9 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
     except RecordsError as error:
         return _complain(error, 1)
+    except BrokenPipeError:  # as in `sgdscope list | head`; the rest has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -149,6 +160,18 @@ def _write_report(opened: Run, out: Path | None) -> Path:
     from sgdscope.report import write
 
     return write(opened, out if out is not None else opened.path / "report.html")
+
+
+def _only_steps(config: RunConfig, out: Path | None) -> None:
+    """A resumed run keeps its settings: say so rather than ignore what was asked for. Raises ConfigError."""
+    plain = RunConfig()
+    changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]
+    given = ["--" + name.replace("_", "-") for name in changed if name != "steps"] + ["--out"] * (out is not None)
+    if given:
+        raise ConfigError(
+            f"expected no other setting than --steps with --resume, got {', '.join(given)}\n"
+            "hint: a resumed run keeps its settings and its folder; start a new one to change them"
+        )
 
 
 def _free_folder(parent: Path, stem: str) -> Path:

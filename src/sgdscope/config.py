@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
@@ -22,7 +22,7 @@ class RunConfig:
     data_dir: Path | None = None
     """Folder that holds the data set (for npz: the file)."""
     subset: int | None = None
-    """Number of training samples to use. 0: all of them. [digits 256, else 8192]"""
+    """Number of training samples to use. 0: all of them. [digits 256, folder and npz all, else 8192]"""
     image_size: int | None = None
     """Side to which the images of a folder are resized."""
 
@@ -97,7 +97,7 @@ class RunConfig:
         steps = _or(self.steps, 20000 if small else 40000)
         full = replace(
             self,
-            subset=_or(self.subset, 256 if small else 8192),
+            subset=_or(self.subset, 256 if small else 0 if self.data in ("folder", "npz") else 8192),
             width=_or(self.width, (32 if small else 512) if mlp else None),
             depth=_or(self.depth, (1 if small else 2) if mlp else None),
             activation=self.activation or ("tanh" if small else "relu"),
@@ -110,7 +110,17 @@ class RunConfig:
         return full
 
     def check(self) -> None:
-        """Raises ConfigError for the first number out of range."""
+        """Raises ConfigError for the first setting out of range."""
+        types = get_type_hints(type(self))
+        for field in fields(self):
+            choices = [c for part in (types[field.name], *get_args(types[field.name])) if get_origin(part) is Literal
+                       for c in get_args(part)]  # fmt: skip
+            value = getattr(self, field.name)
+            option = field.name.replace("_", "-")
+            if choices and value is not None and value not in choices:
+                raise ConfigError(f"expected --{option} among {', '.join(choices)}, got {value!r}")
+            if int in (types[field.name], *get_args(types[field.name])) and type(value) not in (int, type(None)):
+                raise ConfigError(f"expected --{option} as a whole number, got {value!r}")
         positive = {"lr": self.lr, "batch-size": self.batch_size, "init-scale": self.init_scale,
                     "checkpoint-every": self.checkpoint_every, "every": self.every, "eigenvalues": self.eigenvalues,
                     "threads": self.threads, "image-size": self.image_size}  # fmt: skip
@@ -122,6 +132,8 @@ class RunConfig:
         for name, value in counts.items():
             if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"expected --{name} ≥ 0, got {value}")
+        if self.seed >= 2**63:
+            raise ConfigError(f"expected --seed below 2^63, got {self.seed}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"expected --momentum in [0, 1), got {self.momentum}")
         if not 0 < self.budget <= 1:

@@ -2,7 +2,8 @@
 
 While a model is being evaluated its parameters are replaced by aliases (same storage, no hooks, own gradients), its
 buffers by copies (running statistics are updated in the copies), the modules' train flags are set, their backward
-hooks are left out, random state is forked and seeded, and ambient autocast and no_grad are switched off. All of it is put back, whatever happens inside.
+hooks are left out, random state is forked and seeded, and ambient autocast and no_grad are switched off. All of it is
+put back, whatever happens inside.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.overrides import TorchFunctionMode
 
 from sgdscope.batches import keep_host_random_state
 
@@ -61,6 +65,7 @@ def evaluating(
         plain_autograd(device),
         eager(),
         sdpa_kernel(SDPBackend.MATH) if second_order else nullcontext(),
+        _PlainWeightNorm() if second_order and _has_weight_norm(model) else nullcontext(),
     ):
         yield
 
@@ -79,6 +84,25 @@ def plain_autograd(device: str) -> Iterator[None]:
 def eager() -> AbstractContextManager[Any]:
     """No compiled code: it has no second derivatives, and running it at other parameters would recompile it."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext()
+
+
+class _PlainWeightNorm(TorchFunctionMode):
+    """Weight norm from elementary operations: the second derivative of the fused kernel is wrong (torch 2.13, CPU)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch._weight_norm:
+            v, g, dim = (*args, 0)[:3]
+            return v * (g / torch.norm_except_dim(v, 2, dim))
+        return func(*args, **(kwargs or {}))
+
+
+def _has_weight_norm(model: nn.Module) -> bool:
+    return any(
+        isinstance(m, _WeightNorm) or any(isinstance(hook, WeightNorm) for hook in m._forward_pre_hooks.values())
+        for m in model.modules()
+    )
 
 
 def _cuda_devices(values: Sequence[Tensor]) -> list[int]:

@@ -117,8 +117,9 @@ class Hessian:
         """One chunk's share, in a function of its own so that its graph is gone before the next is built."""
         graph = torch.autograd.grad(self.risk.loss(chunk), leaves, create_graph=True, materialize_grads=True)
         weight = length(chunk) / self.risk.size
-        for total, v in zip(totals, vs, strict=True):
-            torch._foreach_add_(total, _backward(graph, leaves, v), alpha=weight)
+        last = len(vs) - 1
+        for index, (total, v) in enumerate(zip(totals, vs, strict=True)):
+            torch._foreach_add_(total, _backward(graph, leaves, v, keep=index < last), alpha=weight)
 
     def curvature(self, v: Sequence[Tensor]) -> float:
         """``vᵀ H v``."""
@@ -139,10 +140,10 @@ class Hessian:
         return LinearOperator((count, count), matvec=matvec, rmatvec=matvec, dtype=np.float64)
 
 
-def _backward(graph: Sequence[Tensor], leaves: Sequence[Tensor], v: Sequence[Tensor]) -> Vector:
+def _backward(graph: Sequence[Tensor], leaves: Sequence[Tensor], v: Sequence[Tensor], *, keep: bool = True) -> Vector:
     """One backward pass through the gradient's graph; parameters it does not reach (linear loss) give zeros."""
     pairs = [(g, x) for g, x in zip(graph, v, strict=True) if g.requires_grad]
     if not pairs:
         return [torch.zeros_like(p) for p in leaves]
     outputs, cotangents = zip(*pairs, strict=True)
-    return list(torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, materialize_grads=True))
+    return list(torch.autograd.grad(outputs, leaves, cotangents, retain_graph=keep, materialize_grads=True))

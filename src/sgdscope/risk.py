@@ -215,13 +215,16 @@ class Risk:
 
     # -- at the door --------------------------------------------------------------------------------------------
 
+    def _few(self) -> Batch:
+        """Four samples, or the first batch where they come in batches."""
+        with torch.inference_mode(False):
+            if self.source.batch_lengths is not None:
+                return self.to_device(next(iter(self.source.chunks(1))))
+            return self.to_device(self.source.take(torch.arange(min(4, self.size))))
+
     def _check(self) -> None:
         """Catch a loss that is no scalar, has no gradient, or is a sum, on a few samples."""
-        if self.source.batch_lengths is not None:
-            probe = next(iter(self.source.chunks(1)))
-        else:
-            probe = self.source.take(torch.arange(min(4, self.size)))
-        probe = self.to_device(probe)
+        probe = self._few()
         mode, self.mode = self.mode, "eval" if self.batch_dependent else self.mode
         try:
             with self.evaluating() as leaves:
@@ -256,7 +259,8 @@ class Risk:
         """A mean over four samples lies between the means over two and two; a sum is their sum."""
         mode, self.mode = self.mode, "eval"  # dropout off: masks would differ between the calls
         try:
-            halves = [self.to_device(self.source.take(torch.arange(2) + 2 * k)) for k in (0, 1)]
+            with torch.inference_mode(False):
+                halves = [self.to_device(self.source.take(torch.arange(2) + 2 * k)) for k in (0, 1)]
             whole, first, second = (self.value(b) for b in (probe, *halves))
         finally:
             self.mode = mode
@@ -273,11 +277,7 @@ class Risk:
 
     def _bytes_per_sample(self) -> int:
         """Bytes saved for the backward pass per sample, from one small batch."""
-        if self.source.batch_lengths is not None:
-            batch = next(iter(self.source.chunks(1)))
-        else:
-            batch = self.source.take(torch.arange(min(4, self.size)))
-        batch = self.to_device(batch)
+        batch = self._few()
         seen: dict[tuple[int, int], int] = {}
         own = {p.data_ptr() for p in self._parameters}
 

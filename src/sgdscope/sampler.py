@@ -9,10 +9,12 @@ from torch import Tensor
 class Sampler:
     """Batches of indices: a new order every epoch (the rest that fills no batch is dropped), or with replacement.
 
-    Raises ValueError if a batch is larger than the data.
+    Raises ValueError if a batch is empty or larger than the data.
     """
 
     def __init__(self, size: int, batch_size: int, *, replacement: bool, seed: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"expected a batch size ≥ 1, got {batch_size}")
         if batch_size > size and not replacement:
             raise ValueError(
                 f"expected a batch size of at most {size} (the number of samples), got {batch_size}\n"
@@ -42,7 +44,9 @@ class Sampler:
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from `state`."""
+        """Continue from `state`. Raises ValueError if it orders other data than these."""
+        if len(state["order"]) not in (0, self.size):
+            raise ValueError(f"expected an order of {self.size} samples, got one of {len(state['order'])}")
         self.generator.set_state(state["generator"])
         self.order = state["order"].clone()
         self.position = int(state["position"])

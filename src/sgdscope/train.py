@@ -53,7 +53,7 @@ class Training:
                 depth=config.depth, activation=config.activation or "relu", norm=config.norm,
                 initialisation=config.initialisation or "default", scale=config.init_scale, seed=config.seed,
             )  # fmt: skip
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # RuntimeError: no memory for it
             raise ConfigError(str(error)) from error
         self.model = model.to(self.device, dtype)
         self.optimizer = _optimizer(config, self.model)
@@ -65,6 +65,11 @@ class Training:
             raise ConfigError(str(error)) from error
         mode: Mode = config.mode
         self.risk = Risk(self.model, self.loss_fn, (self.inputs, self.targets), mode=mode, seed=config.seed)
+        count = self.risk.parameter_count
+        if config.eigenvalues > count:
+            raise ConfigError(
+                f"expected --eigenvalues of at most {count} (the number of parameters), got {config.eigenvalues}"
+            )
 
     def loss_fn(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch."""
@@ -74,7 +79,7 @@ class Training:
         outputs = outputs.to(self.inputs.dtype)
         if self.config.loss == "cross-entropy":
             return F.cross_entropy(outputs, targets)
-        error = (outputs - targets).square().sum(1).mean()
+        error: Tensor = (outputs - targets).square().sum(1).mean()
         return error / 2 if self.config.loss == "half-squared-error" else error
 
     def next_batch(self) -> Batch:
@@ -99,11 +104,13 @@ def train(
     """Train by `config` in the new run folder `out`; returns the finished, interrupted or diverged run.
 
     Ctrl-C or SIGTERM end the run after the present step, with a checkpoint; a loss that is not finite ends it as
-    diverged. Raises ConfigError, DataError or RecordsError before anything is trained.
+    diverged. Seeds torch's global random state, from which dropout draws. Raises ConfigError, DataError or RecordsError
+    before anything is trained; RecordsError later if a checkpoint cannot be written, or rows were lost.
     """
     config = config.resolved()
     with _threads(config):
         training = Training(config)
+        torch.manual_seed(config.seed)
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "sgdscope": __version__}
         entries = {"sgdscope": __version__, "versions": versions, "config": config.to_json(),
                    "command": command or [], "data": training.dataset.preprocessing}  # fmt: skip
@@ -114,7 +121,8 @@ def train(
 def resume(path: str | Path, *, steps: int | None = None, progress: Progress | None = None) -> Run:
     """Continue a run from its last checkpoint, bit for bit as if it had never stopped; to `steps` steps if given.
 
-    Raises RecordsError if there is no readable checkpoint, ConfigError if the manifest holds no configuration.
+    Raises RecordsError if there is no readable checkpoint or another process writes the run, ConfigError if the
+    manifest holds no configuration or the run has taken those steps already.
     """
     run = open_run(path)
     config = RunConfig.from_json(run.config)
@@ -124,6 +132,12 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
     with _threads(config):
         training = Training(config)
         step, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler)
+        assert config.steps is not None
+        if config.steps < step or (config.steps == step and run.status == "finished"):
+            raise ConfigError(
+                f"expected --steps above the {step} that this run has taken, got {config.steps}\n"
+                f"hint: --resume {run.path} --steps {max(2 * step, 1)}"
+            )
         writer = RunWriter.reopen(run.path, rewind_to=step)
         if steps is not None:
             writer.update(config=config.to_json())
@@ -179,8 +193,8 @@ def _run(
                 for estimate in _predicted(training, monitor):
                     monitor.record(estimate)
             monitor.close(status)
-    except BaseException:
-        monitor.close("failed")
+    except BaseException as error:
+        monitor.close("interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed")
         raise
     if monitor.recorder.failure is not None:
         raise monitor.recorder.failure
@@ -190,14 +204,17 @@ def _run(
 def _predicted(training: Training, monitor: Monitor) -> list[Estimate]:
     config = training.config
     assert config.batch_size is not None
-    described = description(training.optimizer, full_batch=config.batch_size == training.risk.size)
+    described = description(training.optimizer, full_batch=False)  # which of the changes are is for `what_if` to see
     lr = training.optimizer.param_groups[0]["lr"]
     start = time.perf_counter()
-    found = usual_changes(
-        training.risk, described, lr=lr, batch_size=config.batch_size, known=monitor.latest.get("batch_sharpness"),
-        replacement=config.sampling == "replacement",
-        seed=config.seed,
-    )  # fmt: skip
+    replacement = config.sampling == "replacement"
+    try:
+        found = usual_changes(
+            training.risk, described, lr=lr, batch_size=config.batch_size, known=monitor.latest.get("batch_sharpness"),
+            replacement=replacement, seed=config.seed,
+        )  # fmt: skip
+    except Exception as error:  # a failing measurement is a row, and never loses the run
+        found = [Estimate.failed("predicted_edge", f"{type(error).__name__}: {error}"[:300])]
     monitor.final_seconds += time.perf_counter() - start
     return found
 
@@ -257,4 +274,4 @@ def _stopping_gently() -> Iterator[list[int]]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set outside of Python

@@ -10,6 +10,10 @@ from torch import Tensor
 
 Vector = list[Tensor]
 
+_BLOCK = 4
+
+_BLOCK = 4
+
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     """Inner product over all tensors, summed across tensors in double precision."""
@@ -53,34 +57,48 @@ def random_like(a: Sequence[Tensor], generator: torch.Generator) -> Vector:
 
 
 class Basis:
-    """Vectors stored side by side, so that projecting on all of them is one product per tensor.
+    """Vectors stored side by side in blocks of four, so that projecting on them is a few products per tensor.
 
-    Memory: as many copies of the parameters as vectors, rounded up to the next power of two.
+    Memory: as many copies of the parameters as vectors, rounded up to the next multiple of four.
     """
 
     def __init__(self, like: Sequence[Tensor], capacity: int) -> None:
         self._like = [x.detach() for x in like]
-        self._blocks: list[Tensor] = [x.new_empty((0, x.numel())) for x in self._like]
+        self._blocks: list[list[Tensor]] = []  # per block of vectors, per parameter: (up to _BLOCK, numel)
         self.capacity = capacity
         self.size = 0
 
     def row(self, index: int) -> Vector:
         """Vector number `index` (views)."""
-        return [block[index].reshape(x.shape) for block, x in zip(self._blocks, self._like, strict=True)]
+        block = self._blocks[index // _BLOCK]
+        return [part[index % _BLOCK].view(x.shape) for part, x in zip(block, self._like, strict=True)]
 
     def coefficients(self, v: Sequence[Tensor]) -> Tensor:
         """Inner products of `v` with each basis vector, shape ``(size,)``, double precision on the CPU."""
-        total = torch.zeros(self.size, dtype=torch.float64)
-        for block, x in zip(self._blocks, v, strict=True):
-            total += (block[: self.size] @ x.reshape(-1)).double().cpu()
-        return total
+        found = []
+        for block, count in self._used():
+            total = torch.zeros(count, dtype=torch.float64)
+            for part, x in zip(block, v, strict=True):
+                total += (part[:count] @ x.reshape(-1)).double().cpu()
+            found.append(total)
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
     def combine(self, coefficients: Tensor) -> Vector:
         """``Σ coefficients[i] · basis[i]``."""
-        return [
-            (coefficients.to(block) @ block[: self.size]).reshape(x.shape)
-            for block, x in zip(self._blocks, self._like, strict=True)
-        ]
+        return self.add_combination(None, coefficients)
+
+    def add_combination(self, v: Sequence[Tensor] | None, coefficients: Tensor) -> Vector:
+        """``v + Σ coefficients[i] · basis[i]``; overwrites `v` if given."""
+        totals = None if v is None else [x.reshape(-1) for x in v]
+        for number, (block, count) in enumerate(self._used()):
+            weights = coefficients[number * _BLOCK : number * _BLOCK + count].to(block[0])
+            if totals is None:
+                totals = [part[:count].T @ weights for part in block]
+            else:
+                totals = [t.addmv_(part[:count].T, weights) for t, part in zip(totals, block, strict=True)]
+        if totals is None:
+            return [torch.zeros_like(x) for x in self._like]
+        return [t.view(x.shape) for t, x in zip(totals, self._like, strict=True)]
 
     def orthogonalise(self, v: Sequence[Tensor]) -> Vector | None:
         """`v` without its part in the (orthonormal) basis, at unit length; None if only rounding is left.
@@ -94,28 +112,38 @@ class Basis:
             overlap = self.coefficients(unit)
             if float(overlap.norm()) < 1e-5:  # residuals of Ritz pairs come orthogonal up to rounding
                 return unit
-            rest = plus(unit, self.combine(overlap), -1.0)
-            if norm(rest) < 1e-5:
+            rest = self.add_combination(unit, -overlap)
+            length = norm(rest)
+            if length < 1e-5:
                 return None
-            unit = normalised(rest)
+            torch._foreach_mul_(rest, 1 / length)
+            unit = rest
         return unit
 
     def append(self, v: Sequence[Tensor]) -> None:
         """Add a vector as it is. Raises ValueError beyond `capacity`."""
         if self.size == self.capacity:
             raise ValueError(f"expected at most {self.capacity} basis vectors, got one more")
-        if self.size == len(self._blocks[0]):
-            grown = min(max(4, 2 * self.size), self.capacity)
-            for index, block in enumerate(self._blocks):
-                larger = block.new_empty((grown, block.shape[1]))
-                larger[: self.size] = block
-                self._blocks[index] = larger
-        for block, x in zip(self._blocks, v, strict=True):
-            block[self.size].copy_(x.reshape(-1))
+        if self.size == _BLOCK * len(self._blocks):
+            self._blocks.append([x.new_empty((_BLOCK, x.numel())) for x in self._like])
         self.size += 1
+        torch._foreach_copy_(self.row(self.size - 1), list(v))
 
     def compress(self, coefficients: Tensor) -> None:
-        """Replace the basis by its combinations, shape ``(size, new size)``."""
-        for block in self._blocks:
-            block[: coefficients.shape[1]] = coefficients.T.to(block) @ block[: self.size]
-        self.size = coefficients.shape[1]
+        """Replace the basis by its combinations, shape ``(size, new size)``, one parameter at a time."""
+        old, new = self.size, coefficients.shape[1]
+        for index in range(len(self._like)):
+            rows = torch.cat([block[index] for block in self._blocks])[:old]
+            for start in range(0, new, _BLOCK):
+                part = coefficients[:, start : start + _BLOCK].T.to(rows)
+                torch.mm(part, rows, out=self._blocks[start // _BLOCK][index][: len(part)])
+        self.size = new
+        del self._blocks[-(-new // _BLOCK) :]
+
+    def _used(self) -> list[tuple[list[Tensor], int]]:
+        """Each block with the number of vectors in it."""
+        return [
+            (block, min(_BLOCK, self.size - number * _BLOCK))
+            for number, block in enumerate(self._blocks)
+            if self.size > number * _BLOCK
+        ]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sgdscope.estimate import Estimate
-from sgdscope.measure import batch_sharpness
+from sgdscope.measure import batch_sharpness, leading_eigenvalues
 from sgdscope.risk import Risk
 from sgdscope.theory import stability
 
@@ -22,21 +22,28 @@ SPIKE = 1.2
 
 
 def predict_change(
-    risk: Risk, *, lr: float, batch_size: int, momentum: float = 0.0, change: str = "", tolerance: float = 0.02,
-    max_batches: int = 256, replacement: bool = False, generator: torch.Generator | None = None,
+    risk: Risk, *, lr: float, batch_size: int, momentum: float = 0.0, nesterov: bool = False, change: str = "",
+    tolerance: float = 0.02, max_batches: int = 256, replacement: bool = False,
+    generator: torch.Generator | None = None,
 ) -> Estimate:  # fmt: skip
     """Position in edge units right after changing to `lr` and `batch_size` at the present weights.
 
     Above 1.2 expect a spike of the loss or divergence; below 1 none. It says nothing of what follows: batch sharpness
-    then drifts back to the new threshold. Cost: that of `measure.batch_sharpness` at the new batch size. Raises
-    ValueError for lr ≤ 0 or a batch size that the data cannot give.
+    then drifts back to the new threshold. With all data in one batch it is λ_max that is held against the threshold
+    of full-batch descent. Cost: that of `measure.batch_sharpness` at the new batch size, or of
+    `measure.leading_eigenvalues`. Raises ValueError for lr ≤ 0 or a batch size that the data cannot give.
     """
-    threshold = stability.threshold(lr, momentum)
+    full_batch = batch_size == risk.size and not replacement
+    threshold = stability.threshold(lr, momentum, nesterov=nesterov, full_batch=full_batch)
+    change = change or f"lr {lr:g}, batch size {batch_size}"
+    if full_batch:
+        measured = leading_eigenvalues(risk, tolerance=tolerance, generator=generator)
+        return _position(measured, threshold, change, lr, batch_size)
     measured = batch_sharpness(
         risk, batch_size, lr=lr, tolerance=tolerance, max_batches=max_batches, replacement=replacement,
         generator=generator,
     )  # fmt: skip
-    return _position(measured, threshold, change or f"lr {lr:g}, batch size {batch_size}", lr, batch_size)
+    return _position(measured, threshold, change, lr, batch_size)
 
 
 def usual_changes(
@@ -51,12 +58,14 @@ def usual_changes(
     if optimizer.get("method") not in ("sgd", "momentum", "nesterov") or lr <= 0:
         return []
     momentum = float(optimizer.get("momentum", 0.0))
+    nesterov = optimizer["method"] == "nesterov"
     doubled = "double the learning rate"
-    if known is not None:
+    if known is not None and (batch_size < risk.size or replacement):  # full batch: another quantity decides
         found = [_position(known, stability.threshold(2 * lr, momentum), doubled, 2 * lr, batch_size)]
     else:
         found = [predict_change(
-            risk, lr=2 * lr, batch_size=batch_size, momentum=momentum, change=doubled, replacement=replacement,
+            risk, lr=2 * lr, batch_size=batch_size, momentum=momentum, nesterov=nesterov, change=doubled,
+            replacement=replacement,
             generator=torch.Generator().manual_seed(seed),
         )]  # fmt: skip
     if batch_size > 1:
@@ -70,9 +79,10 @@ def usual_changes(
 def _position(measured: Estimate, threshold: stability.Threshold, change: str, lr: float, batch_size: int) -> Estimate:
     settings = {"change": change, "lr": lr, "batch_size": batch_size}
     if measured.value is None:
-        return Estimate.failed("predicted_edge", measured.reason, settings=settings)
+        return Estimate.failed("predicted_edge", measured.reason, status=measured.status, settings=settings)
     position = measured.scaled(1 / threshold.value)
+    residual = position.residual[0] if isinstance(position.residual, tuple) else position.residual
     return Estimate(
-        "predicted_edge", position.value, position.standard_error, count=position.count, cost=position.cost,
+        "predicted_edge", float(position), position.standard_error, residual, count=position.count, cost=position.cost,
         status=position.status, reason=position.reason, settings=settings,
     )  # fmt: skip

@@ -114,8 +114,8 @@ def batch_sharpness(
     return Estimate(
         "batch_sharpness", value, standard_error, count=len(norms), cost=cost, unit=CURVATURE, settings=settings,
         status="ok" if enough else "few_samples",
-        reason="" if enough else "one batch only" if alone else f"standard error {100 * error:.2g} % after {len(norms)} batches, "
-        f"{100 * tolerance:.2g} % was asked for",
+        reason="" if enough else "one batch only" if alone else f"standard error {100 * error:.2g} % after "
+        f"{len(norms)} batches, {100 * tolerance:.2g} % was asked for",
         beside={
             other: Estimate(other, *both[other], count=len(norms), unit=CURVATURE),
             "squared_gradient_norm": Estimate("squared_gradient_norm", mean, None if alone else mean_error,

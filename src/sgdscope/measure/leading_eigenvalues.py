@@ -12,8 +12,10 @@ the largest is made likely, not certain, by the guard vectors: see `EigenvalueTr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import torch
 
@@ -25,9 +27,11 @@ from sgdscope.risk import Risk
 from sgdscope.vectors import Basis, Vector
 
 CURVATURE = "loss / parameter²"
-_COARSE_FROM, _COARSE_PART = 512, 256
-"""Samples from which a cold start begins on a part of the data, and the least of such a part: below that, handling the
-vectors costs as much as the products save."""
+_COARSE_FROM, _COARSE_PART = 128, 256
+"""Samples from which a cold start begins on a part of the data: a quarter of them up to the second number, beyond that
+at least so many. On smaller parts the search was seen to end on the second eigenvalue, 5 % below the first."""
+_SEARCH_EVERY, _SEARCH = 5, 5
+"""How often an update looks for eigenvalues it does not follow, and the products it then spends."""
 
 
 @dataclass
@@ -38,8 +42,8 @@ class RitzPairs:
     residuals: list[float]
     vectors: list[Vector]
     products: int
-    exhausted: bool = False
-    """The basis spans an invariant subspace: nothing more can be found from this start."""
+    converged: bool
+    """All pairs wanted were found to the tolerance asked for."""
 
 
 def ritz_pairs(
@@ -51,8 +55,17 @@ def ritz_pairs(
     tolerance: float,
     max_products: int,
     capacity: int = 0,
+    settle: int = 1,
+    explore: int = 0,
+    another: Callable[[], Vector] | None = None,
 ) -> RitzPairs:
     """Largest `k` eigenvalues of a symmetric operator known by its products, to residuals of ``tolerance · |θ₁|``.
+
+    With `settle` = 2 the residuals must stay below that, with a margin, twice in a row, and never less than what was
+    asked for is reported: in a flat spectrum a Ritz vector from scratch mixes many eigenvectors, or misses the first
+    if its start had little of it, and the value lies too low by more than the first small residual says.
+    After that `explore` products more go to the next pair below, to find what the start
+    had no part in; where the basis is closed under the operator before it holds k vectors, `another` gives a new one.
 
     Returns `keep` ≥ k pairs. Memory: two copies of the parameters per basis vector, at most ``2 · capacity`` of them;
     beyond that the basis is compressed to its leading Ritz vectors (thick restart).
@@ -62,6 +75,9 @@ def ritz_pairs(
     used = 0
     pending = start
     small = torch.zeros((0, 0), dtype=torch.float64)  # basisᵀ H basis
+    rounding = 8 * torch.finfo(start[0][0].dtype).eps
+    before: list[float] = []  # residuals of the iteration before
+    explored = 0
     while True:
         fresh: list[Vector] = []
         for v in pending:
@@ -83,22 +99,44 @@ def ritz_pairs(
         wanted = min(k, basis.size)
         rests = [vectors.plus(images.combine(y[:, i]), basis.combine(y[:, i]), -float(theta[i])) for i in range(wanted)]
         residuals = [vectors.norm(r) for r in rests]
-        allowed = tolerance * max(abs(float(theta[0])), 1e-300)
-        open_pairs = [i for i in range(wanted) if residuals[i] > allowed]
-        done = (not open_pairs and basis.size >= k) or used >= max_products or not fresh
-        if done:
+        allowed = max(tolerance * abs(float(theta[0])), rounding * float(theta.abs().max()))
+        doubts = residuals
+        if settle > 1 and fresh:
+            doubts = [1.25 * max(pair) for pair in zip_longest(residuals, before[:wanted], fillvalue=math.inf)]
+        before = residuals
+        open_pairs = [i for i in range(wanted) if doubts[i] > allowed]
+        if not fresh and basis.size < k and another is not None and used < max_products:
+            pending = [another()]
+            continue
+        reached = not open_pairs and basis.size >= k
+        if (reached and explored >= explore) or used >= max_products or not fresh:
             found = min(keep, basis.size)
+            floor = 1.25 * allowed if settle > 1 and fresh else 0.0
             return RitzPairs(
-                theta[:found].tolist(), residuals, [basis.combine(y[:, i]) for i in range(found)], used,
-                exhausted=not fresh,
+                theta[:found].tolist(),
+                [max(r, floor) for r in residuals],
+                [basis.combine(y[:, i]) for i in range(found)],
+                used, converged=reached or (not fresh and basis.size >= k and not open_pairs),
             )  # fmt: skip
-        worst = max(open_pairs, key=lambda i: residuals[i]) if open_pairs else wanted - 1
-        pending = [rests[worst]]
+        if reached and basis.size > k:
+            explored += 1
+            pending = [vectors.plus(images.combine(y[:, k]), basis.combine(y[:, k]), -float(theta[k]))]
+        else:
+            worst = max(open_pairs, key=lambda i: residuals[i]) if open_pairs else wanted - 1
+            pending = [rests[worst]]
         if basis.size == capacity:
             kept = y[:, : keep + 2]
             basis.compress(kept)
             images.compress(kept)
             small = torch.diag(theta[: keep + 2])
+
+
+def _mixed(gradient: Vector, generator: torch.Generator) -> Vector:
+    """The gradient's direction with a random part, as a gradient can be orthogonal to an eigenvector by symmetry."""
+    noise = vectors.normalised(vectors.random_like(gradient, generator))
+    unit = vectors.normalised(gradient)
+    assert noise is not None
+    return noise if unit is None else vectors.plus(unit, noise, 0.3)
 
 
 def leading_eigenvalues(
@@ -130,8 +168,9 @@ class EigenvalueTracker:
     """Follows the leading eigenvalues along training: each `update` starts from the vectors of the one before.
 
     A single carried vector can lock onto a neighbour that was once the largest. So `carry` extra vectors are kept,
-    and every update multiplies one more vector than it needs, in turn: the carried neighbours, the gradient (which the
-    unstable direction dominates), a random vector.
+    and every update multiplies one more vector than it needs: the carried neighbours in turn, and every fifth time
+    the gradient (which the unstable direction dominates) with a random part, from which the search then goes on for
+    five products more.
 
     Attributes:
         k: number of eigenvalues wanted.
@@ -157,15 +196,21 @@ class EigenvalueTracker:
         size = risk.size if batch is None else length(batch)
         coarse_cost = 0.0
         with Hessian(risk, batch) as hessian:
-            if not self.vectors:
-                self.vectors, coarse_cost = self._cold_start(risk, batch, size, generator)
-            start = self.vectors[: self.k]
-            guard = self._guard(hessian, generator)
             keep = min(self.k + self.carry, count)
             try:
+                first = not self.vectors
+                if first:
+                    self.vectors, coarse_cost = self._cold_start(risk, batch, size, keep, generator)
+                cold, search = not self.vectors, self.updates % _SEARCH_EVERY == _SEARCH_EVERY - 1
+                guards = self.vectors[self.k :]
+                if cold or search or not guards:
+                    guard = _mixed(hessian.gradient, generator)
+                else:
+                    guard = guards[self.updates % len(guards)]
                 pairs = ritz_pairs(
-                    hessian.products, [*start, guard], k=self.k, keep=keep,
-                    tolerance=self.tolerance, max_products=self.max_products,
+                    hessian.products, [*self.vectors[: self.k], guard], k=self.k, keep=keep,
+                    tolerance=self.tolerance, max_products=self.max_products, settle=2 if first else 1,
+                    explore=_SEARCH if search else 0, another=lambda: vectors.random_like(guard, generator),
                 )  # fmt: skip
             except (ArithmeticError, torch.linalg.LinAlgError) as error:
                 return Estimate.failed("lambda_max", str(error), status="diverged", cost=hessian.cost, unit=CURVATURE)
@@ -173,45 +218,29 @@ class EigenvalueTracker:
         self.updates += 1
         self._remember(pairs, keep)
         settings = {"samples": size, "mode": risk.mode, "products": pairs.products, "tolerance": self.tolerance}
-        worst = max(pairs.residuals, default=0.0)
-        allowed = self.tolerance * abs(pairs.values[0])
-        short = len(pairs.residuals) < self.k
-        converged = worst <= allowed and not short
-        reason = "" if converged else (
-            f"only {len(pairs.values)} of {self.k} eigenvalues can be reached" if short else
-            f"residual {worst:.2g} above the {allowed:.2g} asked for after {pairs.products} products"
+        worst = max(pairs.residuals)
+        reason = "" if pairs.converged else (
+            f"{len(pairs.residuals)} of {self.k} eigenvalues, residual {worst:.2g} where "
+            f"{self.tolerance * abs(pairs.values[0]):.2g} was asked for, after {pairs.products} products"
         )  # fmt: skip
         return Estimate(
             "lambda_max", tuple(pairs.values[: self.k]), residual=tuple(pairs.residuals[: self.k]), cost=cost,
-            status="ok" if converged else "not_converged", reason=reason, unit=CURVATURE, settings=settings,
+            status="ok" if pairs.converged else "not_converged", reason=reason, unit=CURVATURE, settings=settings,
         )  # fmt: skip
 
     def _cold_start(
-        self, risk: Risk, batch: Batch | None, size: int, generator: torch.Generator
+        self, risk: Risk, batch: Batch | None, size: int, keep: int, generator: torch.Generator
     ) -> tuple[list[Vector], float]:
         """Vectors to begin with: solved for on a part of the data if there is enough, else the gradient."""
-        part = max(size // 8, _COARSE_PART)
+        part = min(max(size // 8, min(size // 4, _COARSE_PART)), risk.chunk_size)
         if batch is not None or size < _COARSE_FROM or risk.source.batch_lengths is not None:
             return [], 0.0
-        with Hessian(risk, risk.draw(min(part, risk.chunk_size), generator)) as coarse:
-            start = vectors.normalised(coarse.gradient) or vectors.random_like(coarse.gradient, generator)
+        with Hessian(risk, risk.draw(part, generator)) as coarse:
             pairs = ritz_pairs(
-                coarse.products, [start], k=self.k, keep=self.k + self.carry, tolerance=max(self.tolerance, 0.02),
-                max_products=5 + 2 * self.k,
+                coarse.products, [_mixed(coarse.gradient, generator)], k=self.k, keep=keep,
+                tolerance=max(self.tolerance, 0.02), max_products=5 + 2 * self.k,
             )  # fmt: skip
             return pairs.vectors, coarse.cost * part / size
-
-    def _guard(self, hessian: Hessian, generator: torch.Generator) -> Vector:
-        """The one vector multiplied beyond need, in turn."""
-        others = self.vectors[self.k :]
-        turn = self.updates % (len(others) + 2)
-        if not self.vectors or turn == len(others):
-            gradient = vectors.normalised(hessian.gradient)
-            if gradient is not None:
-                return gradient
-        if turn < len(others):
-            return others[turn]
-        return vectors.random_like(hessian.gradient, generator)
 
     def _remember(self, pairs: RitzPairs, keep: int) -> None:
         """New Ritz vectors, filled up with old ones that are not yet among them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,10 +14,9 @@ from torch import Tensor
 from sgdscope._version import __version__
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
-from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
-from sgdscope.measure.batch_sharpness import chain_refusal
-from sgdscope.monitor.optimizers import check_same_parameters, description, learning_rate, unwrapped
-from sgdscope.monitor.recorder import Recorder
+from sgdscope.monitor.optimizers import check_same_parameters, description, unwrapped
+from sgdscope.monitor.readings import NAMES, Readings
+from sgdscope.monitor.recorder import Recorder, sinks_of
 from sgdscope.monitor.schedule import SHARES, Every, Stride, WithinBudget
 from sgdscope.monitor.stream import EdgeStream
 from sgdscope.records import RunStatus, RunWriter
@@ -27,6 +26,8 @@ _STREAM_WINDOW = 16
 """Samples per row of the streamed edge ratio: about 6 % standard error at the edge."""
 _AT_ONCE = 0.5
 """Seconds that a reading of the initial weights may be expected to take; a longer one waits for its budget."""
+_PATIENCE = 20
+"""Steps within which the first call of `observe` is waited for, where it has to tell the batch size."""
 _ENOUGH = 8
 """Samples that an unfinished window needs to be worth a row of its own at the end."""
 
@@ -54,15 +55,17 @@ class Monitor:
         every: steps between two readings of each heavier measurement. None: as often as `budget` allows.
         budget: share of wall time that all measuring may take (readings at the end excepted). Unused with `every`.
         out: run folder to create; or an open `RunWriter`; or None to write nothing.
-        log: a callable ``(step, numbers)`` or a logger object, or several in a list; see `sinks.sink_of`.
+        log: a callable ``(step, numbers)`` or a logger object, or several in a list; see `sinks.sink_of`. One that
+            raises is warned about once, and training goes on.
         k: number of leading eigenvalues.
         replacement: whether training draws batches with replacement.
         final: take one careful reading of everything when the block ends without an exception.
         manifest: further entries for the manifest (e.g. ``{"config": {...}}``).
-        seed: for the measurements' own draws; a reading depends on seed and step alone.
+        seed: for the measurements' own draws; what a reading draws depends on seed and step alone.
         start_step: number of steps taken before (a resumed run).
 
-    Raises ValueError if the optimizer's parameters are not the risk's, RecordsError if `out` cannot be written.
+    Raises ValueError if the optimizer's parameters are not the risk's or a setting is out of range, RecordsError if
+    `out` cannot be written; afterwards nothing but wrong use of the monitor itself raises.
     """
 
     def __init__(
@@ -89,6 +92,11 @@ class Monitor:
         self.risk = risk
         self.optimizer = unwrapped(optimizer)
         check_same_parameters(risk, self.optimizer)
+        if not 1 <= k <= risk.parameter_count:
+            raise ValueError(f"expected k between 1 and {risk.parameter_count} (the number of parameters), got {k}")
+        if batch_size is not None:
+            risk.source.check_batch_size(batch_size, replacement=replacement)
+        sinks = sinks_of(log)
         self.batch_size = batch_size
         self.replacement = replacement
         self.final = final
@@ -96,8 +104,8 @@ class Monitor:
         self.step = start_step
         self.spent: dict[str, float] = dict.fromkeys([*SHARES, "training loss"], 0.0)
         self.final_seconds = 0.0
-        self.recorder = Recorder(self._open(out, manifest), log, self.optimizer)
-        self._tracker = EigenvalueTracker(k)
+        self.recorder = Recorder(self._open(out, manifest), sinks, self.optimizer)
+        self._readings = Readings(risk, self.optimizer, k=k, replacement=replacement, seed=seed)
         self._budgeted = every is None
         self._stream = EdgeStream(
             risk, Stride(budget * SHARES["edge_ratio"], fixed=None if every is None else max(1, every // 32))
@@ -109,23 +117,23 @@ class Monitor:
             for name, share in SHARES.items()
             if name != "edge_ratio"
         }
-        self._measure: dict[str, Callable[[], Estimate]] = {
-            "batch_sharpness": self._batch_sharpness,
-            "lambda_max": lambda: self._tracker.update(self.risk),
-            "gradient_noise_interaction": self._interaction,
-        }
         self._careful = False
         self._handles: list[Any] = []
         self._start: float | None = None
         self._elapsed_before = 0.0
-        self._described = False
+        self._closed = False
+        self._untimed = start_step
         self._look_at = 0
         self._loss_stride = 1
+        self._describe()
 
     # -- attaching ----------------------------------------------------------------------------------------------
 
     def attach(self) -> Monitor:
-        """Register the step hooks. Attaching twice does nothing."""
+        """Register the step hooks. Attaching twice does nothing. Raises ValueError if the monitor was closed."""
+        if self._closed:
+            raise ValueError("expected a monitor that was not closed yet: one monitor watches one run\n"
+                             "hint: make a new Monitor, with an `out` of its own")  # fmt: skip
         if not self._handles:
             self._handles = [
                 self.optimizer.register_step_pre_hook(self._before_step),
@@ -148,18 +156,23 @@ class Monitor:
     ) -> None:
         status: RunStatus = "finished"
         if kind is not None:
-            status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+            status = "interrupted" if issubclass(kind, KeyboardInterrupt | SystemExit) else "failed"
         self.close(status)
 
     def close(self, status: RunStatus = "finished") -> None:
         """Detach, take the final readings (only if the run finished), write the last rows, close the run folder."""
         self.detach()
+        if self._closed:
+            return
+        self._closed = True
         try:
             if status == "finished" and self.final and self._start is not None:
                 self.read_carefully()
-            self.flush()
-        finally:
-            self.recorder.close(status)
+        finally:  # an impatient Ctrl-C loses the final readings, and nothing else
+            try:
+                self.flush()
+            finally:
+                self.recorder.close(status)
 
     # -- what the loop hands over -------------------------------------------------------------------------------
 
@@ -171,7 +184,10 @@ class Monitor:
         """
         if not batches:
             raise ValueError("expected the batch of the step just taken, got none")
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise ValueError(f"expected loss, the mean loss of the batch, as one number, got shape {tuple(loss.shape)}")
         if self.batch_size is None:
+            self._check_batch(batches)
             self.batch_size = sum(length(b) for b in batches)
             self._describe()
         if loss is not None and self.step % self._loss_stride == 0:
@@ -181,7 +197,10 @@ class Monitor:
         if not self._stream.sampling:
             return
         self._guarded("edge_ratio", lambda: self._stream.observe(batches, loss, self.step, self.step_seconds))
-        due = len(self._stream.window) >= self._window if self._window else self.step % (self._every or 1) == 0
+        # With `every`, a row at the first sample on or after each multiple of it.
+        every = self._every or 1
+        passed = self.step >= every and self.step % every < self._stream.stride.stride
+        due = len(self._stream.window) >= self._window if self._window else passed
         if due and len(self._stream.window):
             self._record(self._stream.estimate())
 
@@ -215,15 +234,23 @@ class Monitor:
     @property
     def step_seconds(self) -> float:
         """Mean duration of a training step, measuring excluded."""
-        return (self.seconds - self.measuring_seconds) / self.step if self.step else 0.0
+        steps = self.step - self._untimed
+        return (self.seconds - self.measuring_seconds) / steps if steps > 0 else 0.0
 
     def measure_now(self, name: str) -> Estimate | None:
-        """Take one reading of a heavier measurement and record it. Never raises for a failing measurement."""
+        """Take one reading of a heavier measurement and record it; None if it raised, which is recorded too.
+
+        Raises ValueError for an unknown name.
+        """
+        if name not in NAMES:
+            raise ValueError(f"expected one of {', '.join(NAMES)}, got {name!r}")
         start = time.perf_counter()
-        estimate = self._guarded(name, self._measure[name])
+        estimate = self._guarded(
+            name, lambda: self._readings.take(name, self.step, self.batch_size, careful=self._careful)
+        )
         took = time.perf_counter() - start
         self.spent[name] += took
-        self._schedules[name].spent(self.step, took)
+        self._schedules[name].spent(self.step, took, failed=estimate is None or estimate.value is None)
         if isinstance(estimate, Estimate):
             self._record(estimate)
             return estimate
@@ -233,7 +260,7 @@ class Monitor:
         """One reading of everything, at higher accuracy; its time is kept apart from the budget."""
         start, spent = time.perf_counter(), dict(self.spent)
         self._careful = True
-        for name in self._measure:
+        for name in NAMES:
             self.measure_now(name)
         self._careful = False
         self.spent = spent
@@ -248,34 +275,6 @@ class Monitor:
         if self._start is not None:
             seconds = {**self.spent, "edge_ratio": self._stream.seconds, "final readings": self.final_seconds}
             self._record(Estimate("monitor_share", min(self.share, 1.0), settings={"seconds": seconds}))
-
-    def _batch_sharpness(self) -> Estimate:
-        if self.batch_size is None:
-            return Estimate.failed(
-                "batch_sharpness", "the batch size is not known: give batch_size, or call observe(batch) in the loop"
-            )
-        return batch_sharpness(
-            self.risk, self.batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
-            tolerance=0.01 if self._careful else 0.03, max_batches=self._batches(),
-            generator=self._generator(1),
-        )  # fmt: skip
-
-    def _batches(self) -> int:
-        """Most batches per reading of batch sharpness: careful readings take more, most where a batch costs little."""
-        return (512 if chain_refusal(self.risk) == "" else 128) if self._careful else 64
-
-    def _interaction(self) -> Estimate:
-        if self.batch_size is None:
-            return Estimate.failed("gradient_noise_interaction", "the batch size is not known")
-        # Products with the curvature of all data only where they cost little; of independent batches otherwise.
-        samples = 256 if chain_refusal(self.risk) == "" else 4 * self.batch_size
-        return gradient_noise_interaction(
-            self.risk, self.batch_size, batches=48 if self._careful else 16, curvature_samples=samples,
-            replacement=self.replacement, generator=self._generator(2),
-        )  # fmt: skip
-
-    def _generator(self, salt: int) -> torch.Generator:
-        return torch.Generator().manual_seed(((self.seed * 4 + salt) << 40) ^ self.step)
 
     # The hooks run at every step of what may be a very small network: the common path does next to nothing.
 
@@ -298,7 +297,8 @@ class Monitor:
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget) and schedule.last_step < 0 and not schedule.expected:
                 schedule.expected = self._expected_steps(name) * self.step_seconds
-            if schedule.due(self.step, self.seconds):
+            unknown = self.batch_size is None and name != "lambda_max" and self.step <= _PATIENCE
+            if not unknown and schedule.due(self.step, self.seconds):
                 self.measure_now(name)
         # Looking at the clock at every step would itself cost a part of a small network's step.
         self._loss_stride = 8 if self._budgeted and self.step_seconds < 2e-3 else 1
@@ -307,10 +307,12 @@ class Monitor:
     def _begin(self) -> None:
         """Readings of the initial weights, where they are cheap against the run."""
         self.recorder.stepped(self.step)
-        self._describe()
         start = time.perf_counter()
         if self._budgeted and self.batch_size is not None:
-            self._guarded("edge_ratio", lambda: self.risk.gradient(self.risk.draw(self.batch_size, self._generator(3))))
+            self._guarded(
+                "edge_ratio",
+                lambda: self.risk.gradient(self.risk.draw(self.batch_size, self._readings.generator(0, 0))),
+            )
         seconds = time.perf_counter() - start
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget) and self._expected_steps(name) * seconds > _AT_ONCE:
@@ -334,6 +336,8 @@ class Monitor:
             message = str(error).splitlines()[0] if str(error) else ""
             reason = f"{type(error).__name__}: {message}"[:300]
             self._record(Estimate.failed(name, reason))
+            if name == "edge_ratio":
+                self._stream.failed(self.step)
             return None
 
     # -- recording ----------------------------------------------------------------------------------------------
@@ -345,16 +349,22 @@ class Monitor:
         return RunWriter.create(out, entries)
 
     def _describe(self) -> None:
-        """Write what the monitor knows of optimizer and risk into the manifest, once the batch size is known."""
+        """Write what the monitor knows of optimizer and risk into the manifest; again once the batch size is known."""
         full = self.batch_size is not None and self.batch_size == self.risk.size and not self.replacement
-        if self._described and self.batch_size is None:
-            return
-        self._described = True
         self.recorder.update(
                 optimizer=description(self.optimizer, full_batch=full), batch_size=self.batch_size,
                 risk={"samples": self.risk.size, "parameters": self.risk.parameter_count, "mode": self.risk.mode,
                       "batch_dependent": self.risk.batch_dependent},
         )  # fmt: skip
+
+    def _check_batch(self, batches: Sequence[Batch]) -> None:
+        """Catch observe(x, y), which would be taken for two batches. Raises ValueError."""
+        probe = next(iter(self.risk.source.chunks(1)))
+        if len(batches) > 1 and isinstance(batches[0], Tensor) and not isinstance(probe, Tensor):
+            raise ValueError(
+                f"expected batches as the risk's loss_fn takes them ({type(probe).__name__}), got several tensors\n"
+                "hint: observe((inputs, targets)); several arguments are several batches"
+            )
 
     def _record(self, estimate: Estimate) -> None:
         self.recorder.record(self.step, estimate)
@@ -366,18 +376,19 @@ class Monitor:
         return {
             "step": self.step, "seconds": self.seconds, "spent": dict(self.spent), "stream": self._stream.state_dict(),
             "loss": [float(self.recorder.loss_sum), float(self.recorder.loss_square), self.recorder.loss_count],
-            "batch_size": self.batch_size,
+            "loss_due": self.recorder.loss_due, "batch_size": self.batch_size,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; call it before attaching."""
-        self.step = int(state["step"])
+        self.step, self._untimed = int(state["step"]), 0
         self._elapsed_before = float(state["seconds"])
         self.spent.update({k: float(v) for k, v in state["spent"].items() if k in self.spent})
         self._stream.load_state_dict(dict(state["stream"]))
         total, square, count = state["loss"]
         recorder = self.recorder
         recorder.loss_sum, recorder.loss_square, recorder.loss_count = float(total), float(square), int(count)
+        recorder.loss_due = int(state.get("loss_due", 0))
         if state.get("batch_size") is not None:
             self.batch_size = int(state["batch_size"])
         for name, schedule in self._schedules.items():

@@ -10,9 +10,10 @@ from sgdscope.risk import Risk
 
 
 def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside a wrapper (Accelerate's has no hook tables). Raises ValueError if there is none."""
+    """The torch optimizer inside a wrapper. Raises ValueError if there is none."""
     inner = optimizer
-    while not isinstance(inner, torch.optim.Optimizer) and hasattr(inner, "optimizer"):
+    # Accelerate's wrapper calls itself an Optimizer, but has no tables of hooks: the real one is inside.
+    while hasattr(inner, "optimizer") and not hasattr(inner, "_optimizer_step_pre_hooks"):
         inner = inner.optimizer
     if not isinstance(inner, torch.optim.Optimizer):
         raise ValueError(f"expected a torch.optim.Optimizer or a wrapper of one, got {type(optimizer).__name__}")
@@ -49,10 +50,11 @@ def description(optimizer: torch.optim.Optimizer, *, full_batch: bool) -> dict[s
     if type(optimizer) is not torch.optim.SGD:
         return {"method": type(optimizer).__name__, "momentum": 0.0, **known}
     momentum, nesterov = float(first.get("momentum", 0.0)), bool(first.get("nesterov", False))
-    same = all(g["lr"] == first["lr"] and g.get("momentum", 0.0) == momentum for g in groups)
-    if not same:
+    if any(g.get(key) != first.get(key) for g in groups for key in ("lr", "momentum", "nesterov", "dampening")):
         return {"method": "SGD with unequal parameter groups", "momentum": momentum, **known}
-    if first.get("dampening", 0.0):
+    if any(g.get("maximize") for g in groups):
+        return {"method": "SGD that maximises", "momentum": momentum, **known}
+    if first.get("dampening", 0.0) and momentum:
         return {"method": "SGD with dampening", "momentum": momentum, **known}
     method = "sgd" if momentum == 0 else "nesterov" if nesterov else "momentum"
     return {"method": method, "momentum": momentum, **known}

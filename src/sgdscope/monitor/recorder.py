@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +15,12 @@ from sgdscope.estimate import Estimate
 from sgdscope.monitor.optimizers import learning_rate
 from sgdscope.monitor.sinks import Sink, numbers_of, sink_of
 from sgdscope.records import RecordsError, RunStatus, RunWriter
+
+
+def sinks_of(log: Any) -> list[Sink]:
+    """One sink per logger; `log` is one of them, a list of them or None. Raises ValueError as `sink_of`."""
+    several = log if isinstance(log, Sequence) and not isinstance(log, str) else [log]
+    return [sink_of(one) for one in several if one is not None]
 
 
 class Recorder:
@@ -27,17 +35,17 @@ class Recorder:
         failure: the last failure to write or log, or None.
     """
 
-    def __init__(self, writer: RunWriter | None, log: Any, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, writer: RunWriter | None, sinks: list[Sink], optimizer: torch.optim.Optimizer) -> None:
         self.writer = writer
         self.optimizer = optimizer
         self.latest: dict[str, Estimate] = {}
         self.failure: Exception | None = None
-        self._sinks: list[Sink] = [sink_of(x) for x in (log if isinstance(log, Sequence) else [log]) if x is not None]
+        self._sinks = sinks
         self._lr: float | None = None
         self.loss_sum: Tensor | float = 0.0
         self.loss_square: Tensor | float = 0.0
         self.loss_count = 0
-        self._loss_due = 0
+        self.loss_due = 0
 
     def record(self, step: int, estimate: Estimate) -> None:
         """Write one estimate."""
@@ -52,25 +60,26 @@ class Recorder:
     def loss(self, step: int, loss: float | Tensor) -> None:
         """Add the training loss of one step; on the CPU as a number, elsewhere without waiting for the device."""
         if isinstance(loss, Tensor):
-            loss = loss.item() if loss.device.type == "cpu" else loss.detach()
+            # half precision cannot hold a sum of fifty losses
+            loss = loss.item() if loss.device.type == "cpu" else loss.detach().float()
         self.loss_sum = self.loss_sum + loss
         self.loss_square = self.loss_square + loss * loss
         self.loss_count += 1
-        if step >= self._loss_due:
+        if step >= self.loss_due:
             self.flush_loss(step)
 
     def flush_loss(self, step: int) -> None:
         """Write the mean training loss of the open window; its error is that of the mean over steps."""
-        self._loss_due = step + max(50, step // 50)
+        self.loss_due = step + max(50, step // 50)
         n = self.loss_count
         if not n:
             return
         mean = float(self.loss_sum) / n
-        variance = max(float(self.loss_square) / n - mean**2, 0.0)
+        variance = max(float(self.loss_square) / n - mean * mean, 0.0)
         self.loss_sum = self.loss_square = 0.0
         self.loss_count = 0
         try:
-            estimate = Estimate("loss", mean, (variance / n) ** 0.5 if n > 1 else None, count=n, unit="loss")
+            estimate = Estimate("loss", mean, math.sqrt(variance / n) if n > 1 else None, count=n, unit="loss")
         except ValueError:
             estimate = Estimate.failed("loss", "the training loss is not finite", status="diverged")
         self.record(step, estimate)
@@ -93,9 +102,14 @@ class Recorder:
 
     def _learning_rate(self, step: int, change: float) -> None:
         lr = learning_rate(self.optimizer)
-        if lr != self._lr and (self._lr is None or abs(lr - self._lr) > change * abs(self._lr)):
-            self._lr = lr
+        if not math.isfinite(lr):  # the run is lost, but it is not for us to end it
+            if self._lr is None or math.isfinite(self._lr):
+                self._write(step, Estimate.failed("learning_rate", f"the learning rate is {lr}"))
+        elif self._lr is None or (lr != self._lr and not abs(lr - self._lr) <= change * abs(self._lr)):
             self._write(step, Estimate("learning_rate", lr, unit="parameter² / loss"))
+        else:
+            return
+        self._lr = lr
 
     def _write(self, step: int, estimate: Estimate) -> None:
         if self._sinks and (numbers := numbers_of(estimate)):
@@ -111,7 +125,8 @@ class Recorder:
                 self._failed(failure)
 
     def _failed(self, failure: Exception) -> None:
-        """Say once that something is being lost; training goes on."""
-        if self.failure is None:
-            warnings.warn(f"sgdscope: {failure}", RuntimeWarning, stacklevel=3)
-        self.failure = failure
+        """Say once that something is being lost; training goes on, even where warnings are turned into errors."""
+        first, self.failure = self.failure is None, failure
+        if first:
+            with contextlib.suppress(RuntimeWarning):
+                warnings.warn(f"sgdscope: {failure}", RuntimeWarning, stacklevel=3)

@@ -19,7 +19,7 @@ class Every:
         """Whether to measure after `step` steps."""
         return step % self.steps == 0
 
-    def spent(self, step: int, seconds: float) -> None:
+    def spent(self, step: int, seconds: float, *, failed: bool = False) -> None:
         """Note what a measurement took; changes nothing here."""
 
 
@@ -33,7 +33,9 @@ class WithinBudget:
     Attributes:
         share: of the run's wall time.
         first_at_once: whether to measure at step 0.
-        pause: least number of steps between two measurements.
+        pause: least number of steps between two measurements; doubled by each failure, so that one that keeps failing
+            (which may cost no time) leaves a few rows and not thousands.
+        expected: guess of the first measurement's duration where it is not made at once.
     """
 
     share: float
@@ -42,6 +44,7 @@ class WithinBudget:
     total: float = 0.0
     last: float = 0.0
     last_step: int = -1
+    expected: float = 0.0
 
     def due(self, step: int, seconds: float) -> bool:
         """Whether to measure after `step` steps and `seconds` of run time."""
@@ -49,11 +52,9 @@ class WithinBudget:
             return self.first_at_once or self.expected <= self.share * seconds
         return step >= self.last_step + self.pause and self.total + self.last <= self.share * seconds
 
-    expected: float = 0.0
-    """Guess of the first measurement's duration where it is not made at once."""
-
-    def spent(self, step: int, seconds: float) -> None:
-        """Note what a measurement took."""
+    def spent(self, step: int, seconds: float, *, failed: bool = False) -> None:
+        """Note what a measurement took, and whether it failed."""
+        self.pause *= 2 if failed else 1
         first = self.last_step < 0 and self.first_at_once
         self.total += 0.0 if first else seconds
         self.last = seconds / 4 if first else seconds

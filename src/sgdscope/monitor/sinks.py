@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ def sink_of(logger: Any) -> Sink:
                 logger.add_scalar(name, value, step)
 
         return add
-    if hasattr(logger, "log"):
+    if hasattr(logger, "log") and not isinstance(logger, logging.Logger):  # whose log() takes a level first
         return lambda step, numbers: logger.log({**numbers, "sgdscope/step": step})
     if callable(logger):
         return lambda step, numbers: logger(step, numbers)

@@ -2,12 +2,13 @@
 
 On a sampled step the parameters before the step are kept. After it, the realised step s and the optimizer's own
 gradients give −g·s, and one forward pass on the same batch gives the change of its loss. Whether the loss handed over
-and the gradients are those of the batch is not assumed but audited, on the first sample and every sixteenth after:
-with gradient clipping, accumulation, loss scaling or dropout they are not, and the stream then pays for its own.
+and the gradients are those of the batch is not assumed but audited, on the first sample and every sixteenth: with
+gradient clipping, accumulation, loss scaling or dropout they are not, and the stream then pays for its own.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from sgdscope.monitor.schedule import Stride
 from sgdscope.risk import Risk
 
 AUDIT_EVERY = 16
-_LOSS_TOLERANCE, _SLOPE_TOLERANCE = 1e-4, 1e-2
+_TOLERANCE = 1e-2
+"""Of loss and slope, relative to the slope: an error of either moves the ratio by about as much."""
 
 
 class EdgeStream:
@@ -51,6 +53,7 @@ class EdgeStream:
         self._slope: float | None = None
         self._sample_seconds = 0.0
         self._unobserved = 0
+        self._failures = 0
 
     @property
     def sampling(self) -> bool:
@@ -85,7 +88,8 @@ class EdgeStream:
         self._add_time(time.perf_counter() - start)
 
     def _audits(self) -> bool:
-        return self.trusts_gradient is None or self.samples % AUDIT_EVERY == 0
+        # The last sample of sixteen: a failed audit can then still drop the samples before it.
+        return self.trusts_gradient is None or self.samples % AUDIT_EVERY == AUDIT_EVERY - 1
 
     def observe(self, batches: Sequence[Batch], loss: float | Tensor | None, step: int, step_seconds: float) -> None:
         """Complete the sample of the step just taken, if there is one."""
@@ -95,21 +99,30 @@ class EdgeStream:
         self._unobserved = 0
         given = None if loss is None else loss.item() if isinstance(loss, Tensor) else float(loss)
         before, slope, cost = given, self._slope, 1 / 3
+        after = self._value(batches, step)
         if self._before is not None and (self._audits() or not self.trusts_gradient):
             before, slope = self._own(batches, step)
             cost += 1
-            self._audit(given, before, slope)
+            self._audit(given, before, after, slope)
         elif self._before is not None:
             before = self._value(batches, step, at=self._before)
             cost += 1 / 3
-        assert before is not None
-        after = self._value(batches, step)
-        self.window.add(after - before, -slope, cost=cost)
-        self.samples += 1
+        elif before is None:
+            self.trusts_loss = False  # handed over on some steps only; from here on it is not counted on
+        if before is not None:
+            self.window.add(after - before, -slope, cost=cost)
+            self.samples += 1
         self._add_time(time.perf_counter() - start)
         self.stride.spent(self._sample_seconds, step_seconds)
         self.next_step = step + self.stride.stride - 1
         self._drop()
+
+    def failed(self, step: int) -> None:
+        """A sample could not be made: try again later, after each failure later still."""
+        self._failures += 1
+        self._before = self._step = self._slope = None
+        self._sampling = False
+        self.next_step = step + 16 * 2 ** min(self._failures, 30)
 
     def estimate(self) -> Estimate:
         """The edge ratio of the window so far; begins a new one."""
@@ -137,11 +150,17 @@ class EdgeStream:
     def _value(self, batches: Sequence[Batch], step: int, at: Sequence[Tensor] | None = None) -> float:
         return sum(self.risk.value(self.risk.to_device(b), at=at, seed=step) for b in batches) / len(batches)
 
-    def _audit(self, given: float | None, own: float, slope: float) -> None:
+    def _audit(self, given: float | None, own: float, after: float, slope: float) -> None:
         """Compare what was handed over with what the batch itself gives; a changed answer begins a new window."""
         assert self._slope is not None
-        loss = given is not None and abs(given - own) <= _LOSS_TOLERANCE * max(abs(own), 1e-12)
-        gradient = abs(self._slope - slope) <= _SLOPE_TOLERANCE * abs(slope)
+        if slope == 0 == self._slope or not math.isfinite(slope):
+            return  # a step of length zero (lr = 0), or a run that blows up, tells nothing
+        rounding = 4 * torch.finfo(self.risk.parameters[0].dtype).eps * abs(own)
+        gradient = abs(self._slope - slope) <= _TOLERANCE * abs(slope)
+        loss = given is not None and abs(given - own) <= max(_TOLERANCE * abs(slope), rounding)
+        if given is not None and not loss and not gradient and abs(given - after) <= rounding:
+            raise ValueError("the loss handed over is that of the batch after the step, its gradients are of another "
+                             "batch: call observe after optimizer.step(), with the batch of that step")  # fmt: skip
         if self.trusts_gradient and not gradient:
             self.window.clear()  # samples since the last good audit may be wrong
         # Trust once lost does not come back: clipping may act on some steps only.
@@ -168,7 +187,8 @@ class EdgeStream:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.window.changes, self.window.descents = list(state["changes"]), list(state["descents"])
+        self.window.changes = [float(x) for x in state["changes"]]
+        self.window.descents = [float(x) for x in state["descents"]]
         self.window.cost, self.samples = float(state["cost"]), int(state["samples"])
         self.seconds, self.next_step = float(state["seconds"]), int(state["next"])
         self.trusts_loss, self.trusts_gradient = state["trusts_loss"], state["trusts_gradient"]

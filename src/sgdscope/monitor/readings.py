@@ -1,0 +1,58 @@
+"""Readings: the heavier measurements as the monitor takes them, quick while training goes on, careful at the end."""
+
+from __future__ import annotations
+
+from random import Random
+
+import torch
+
+from sgdscope.estimate import Estimate
+from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
+from sgdscope.measure.batch_sharpness import chain_refusal
+from sgdscope.monitor.optimizers import learning_rate
+from sgdscope.risk import Risk
+
+NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction")
+
+
+class Readings:
+    """Takes readings of one run; what a reading draws depends on `seed` and step alone.
+
+    λ_max also starts from the vectors found at the reading before, and so may differ within its residual.
+    """
+
+    def __init__(self, risk: Risk, optimizer: torch.optim.Optimizer, *, k: int, replacement: bool, seed: int) -> None:
+        self.risk = risk
+        self.optimizer = optimizer
+        self.replacement = replacement
+        self.seed = seed
+        self._tracker = EigenvalueTracker(k)
+
+    def take(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Estimate:
+        """Measure `name`, one of `NAMES`, at the present weights."""
+        if name == "lambda_max":
+            self._tracker.generator = self.generator(3, step)
+            return self._tracker.update(self.risk)
+        if batch_size is None:
+            reason = "the batch size is not known: give batch_size, or call observe(batch) in the loop"
+            return Estimate.failed(name, reason)
+        if name == "batch_sharpness":
+            return batch_sharpness(
+                self.risk, batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
+                tolerance=0.01 if careful else 0.03, max_batches=self._batches() if careful else 64,
+                generator=self.generator(1, step),
+            )  # fmt: skip
+        # Products with the curvature of all data only where they cost little; of independent batches otherwise.
+        samples = 256 if chain_refusal(self.risk) == "" else 4 * batch_size
+        return gradient_noise_interaction(
+            self.risk, batch_size, batches=48 if careful else 16, curvature_samples=samples,
+            replacement=self.replacement, generator=self.generator(2, step),
+        )  # fmt: skip
+
+    def generator(self, salt: int, step: int) -> torch.Generator:
+        """For the draws of one reading; any whole number will do as seed."""
+        return torch.Generator().manual_seed(Random(f"{self.seed} {salt} {step}").getrandbits(63))
+
+    def _batches(self) -> int:
+        """Most batches of a careful reading of batch sharpness: more where a batch costs little."""
+        return 512 if chain_refusal(self.risk) == "" else 128

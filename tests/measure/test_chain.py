@@ -1,0 +1,71 @@
+"""Gram form: against dense derivatives for every activation, and what stands in its way."""
+
+import pytest
+import torch
+from tests.cases import CASES, cross_entropy, dense, squared
+from torch import nn
+
+from sgdscope.measure.chain import NotAChainError, batch_curvatures, check_chain
+from sgdscope.risk import Risk
+
+POINTWISE = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU, nn.LeakyReLU, nn.CELU, nn.Mish,
+             nn.LogSigmoid]  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", POINTWISE)
+@pytest.mark.parametrize("loss", [squared, cross_entropy])
+def test_against_dense(activation, loss):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), activation(),
+                              nn.Sequential(nn.Linear(5, 4, bias=False), activation()), nn.Linear(4, 3))  # fmt: skip
+    data = CASES[0].data()
+    risk = Risk(model.double(), loss, data)
+    found = batch_curvatures(risk, data, 4)
+    for index in range(3):
+        with torch.random.fork_rng([]):
+            g, matrix = dense(risk, tuple(t[4 * index : 4 * index + 4] for t in data))
+        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
+        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
+    assert found.loss == pytest.approx(risk.value(), rel=1e-12)
+
+
+def hooked(model):
+    model[1].register_forward_hook(lambda *_: None)
+
+
+def own_forward(model):
+    model.forward = lambda x: x
+
+
+def frozen(model):
+    model[1].bias.requires_grad_(False)
+
+
+def shared(model):
+    model[3].weight = model[1].weight
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (hooked, "Linear has forward hooks"),
+        (own_forward, "Sequential has a forward of its own"),
+        (frozen, "frozen or tied parameters"),
+        (shared, "frozen or tied parameters"),
+        (lambda m: m.append(nn.Dropout()), "Dropout is neither Linear, Flatten nor a pointwise activation"),
+        (lambda m: m.append(nn.Flatten(0)), "Flatten over other dimensions than all but the first"),
+    ],
+)
+def test_what_stands_in_the_way(change, said):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16)).double()
+    change(model)
+    risk = Risk(model, lambda m, b: squared(m, (b[0], 0)), CASES[0].data(), check=False)
+    with pytest.raises(NotAChainError) as error:
+        check_chain(risk)
+    assert str(error.value) == said
+
+
+def test_groups_must_fit():
+    with pytest.raises(ValueError, match="expected a batch of a multiple of 5 samples, got 12"):
+        batch_curvatures(CASES[0].risk(), CASES[0].data(), 5)

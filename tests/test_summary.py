@@ -1,0 +1,92 @@
+"""The summary: a few plain lines that say where a run stands, from hand-written records."""
+
+import pytest
+
+from sgdscope.estimate import Estimate
+from sgdscope.records import RunWriter, open_run
+from sgdscope.summary import SPIKE, summary
+from sgdscope.what_if import SPIKE as SPIKE_THERE
+
+
+def recorded(path, *, method="sgd", changes=(), share=None, sharpness=2.0, edge_ratio=None):
+    """A run at lr = 1 (threshold 2) with a flat plateau."""
+    with RunWriter.create(path, {"optimizer": {"method": method, "momentum": 0.0}}) as writer:
+        writer.append(0, Estimate("learning_rate", 1.0))
+        for step in range(0, 101, 5):
+            if sharpness is not None:
+                writer.append(step, Estimate("batch_sharpness", sharpness, 0.02))
+                writer.append(step, Estimate("lambda_max", (1.4,), residual=(0.01,)))
+            if edge_ratio is not None:
+                writer.append(step, Estimate("edge_ratio", edge_ratio, 0.05))
+        for estimate in changes:
+            writer.append(100, estimate)
+        if share is not None:
+            writer.append(100, share)
+    return open_run(path)
+
+
+def line(text, name):
+    """What stands after a name, in the one line that begins with it."""
+    (found,) = [row.strip() for row in text.splitlines()[1:] if row.strip().startswith(name)]
+    return found.removeprefix(name).strip()
+
+
+def test_headline_first_then_the_gauges(tmp_path):
+    run = recorded(tmp_path / "a")
+    text = summary(run)
+    assert text.splitlines()[0] == run.standing().headline
+    assert line(text, "batch sharpness").startswith("1.0")
+    assert line(text, "batch sharpness").endswith("of 2 / lr")
+    assert line(text, "λ_max, full loss") == "0.700 of 2 / lr (residual 0.005)"
+
+
+@pytest.mark.parametrize(
+    ("position", "error", "said"),
+    [
+        (1.5, 0.01, "expect a spike or divergence"),
+        (1.21, 0.01, "near the edge, a spike is possible"),
+        (1.1, 0.0, "near the edge, a spike is possible"),
+        (0.99, 0.01, "near the edge, a spike is possible"),
+        (0.9, 0.01, "no spike expected"),
+        (0.9, None, "no spike expected"),
+    ],
+)
+def test_a_change_is_announced_with_its_doubt(tmp_path, position, error, said):
+    change = Estimate("predicted_edge", position, error, settings={"change": "halve the batch"})
+    found = line(summary(recorded(tmp_path / "a", changes=[change])), "halve the batch")
+    assert found.endswith(f" of the new threshold: {said}")
+
+
+def test_a_change_that_could_not_be_predicted_says_why(tmp_path):
+    change = Estimate.failed("predicted_edge", "no kernel", settings={"change": "halve the batch"})
+    assert line(summary(recorded(tmp_path / "a", changes=[change])), "halve the batch") == "not predicted: no kernel"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ({"final readings": 1.23}, "4.2 % of the time, and 1.2 s of readings at the end"),
+        ({"final readings": 0.01}, "4.2 % of the time"),
+        ({}, "4.2 % of the time"),
+    ],
+)
+def test_the_cost_of_watching(tmp_path, seconds, said):
+    share = Estimate("monitor_share", 0.042, settings={"seconds": seconds})
+    assert line(summary(recorded(tmp_path / "a", share=share)), "watching") == said
+
+
+def test_where_no_theory_applies_the_edge_ratio_stands_alone(tmp_path):
+    text = summary(recorded(tmp_path / "a", method="AdamW", edge_ratio=1.0))
+    assert line(text, "edge ratio").startswith("0.50")
+    assert "2 / lr" not in text
+    assert "λ_max" not in "\n".join(text.splitlines()[1:])
+
+
+def test_an_empty_run_has_a_headline_too(tmp_path):
+    with RunWriter.create(tmp_path / "a", {}):
+        pass
+    assert len(summary(open_run(tmp_path / "a")).splitlines()) == 1
+
+
+def test_the_border_of_a_spike_is_one_number():
+    assert SPIKE == SPIKE_THERE
