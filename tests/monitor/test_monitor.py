@@ -469,3 +469,10 @@ def test_groups_with_rates_of_their_own_are_streamed_all_the_same():
     problem = Problem(make)
     monitor = problem.train(Monitor(problem.risk, problem.optimizer, every=5, final=False))
     assert monitor.latest["edge_ratio"].settings["method"] == "one forward pass"
+
+
+def test_batches_larger_than_the_data_are_drawn_with_replacement():
+    problem = Problem()
+    monitor = Monitor(problem.risk, problem.optimizer, batch_size=50, replacement=True)
+    problem.train(monitor, steps=5)
+    assert [e.reason for e in monitor.latest.values() if e.status == "failed"] == []

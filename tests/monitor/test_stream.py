@@ -282,7 +282,7 @@ def at_the_edge():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("activation", "tolerance"), [("tanh", 0.02), ("relu", 0.04)])
+@pytest.mark.parametrize(("activation", "tolerance"), [("tanh", 0.02), ("relu", 0.03)])
 def test_over_a_run_at_the_edge_it_follows_batch_sharpness(at_the_edge, activation, tolerance):
     make, risk_of, (inputs, targets) = at_the_edge
     model, optimizer, sampler = make(activation)
@@ -302,8 +302,8 @@ def test_over_a_run_at_the_edge_it_follows_batch_sharpness(at_the_edge, activati
         optimizer.step()
         stream.after_step()
         stream.observe([batch], loss, step + 1, 1e-3)
-        if step % 250 == 0:
-            exact = batch_sharpness(risk, 8, statistic="ratio_of_expectations", min_batches=256, max_batches=256,
+        if step % 25 == 0:  # a ReLU network's sharpness scatters by an eighth from step to step
+            exact = batch_sharpness(risk, 8, statistic="ratio_of_expectations", min_batches=64, max_batches=64,
                                     generator=torch.Generator().manual_seed(step))  # fmt: skip
             sharpness.append(float(exact))
     streamed = float(stream.estimate()) / 2

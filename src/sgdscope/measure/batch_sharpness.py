@@ -155,7 +155,7 @@ def _draws(
     """Groups of draws as (method used, cost in batch gradients, pairs of gᵀHg and ‖g‖²)."""
     drawn = 0
     if method in ("auto", "exact") and chain_refusal(risk) == "":
-        at_once = max(1, min(_GROUP // batch_size, 64))
+        at_once = max(1, min(min(_GROUP, risk.chunk_size) // batch_size, 64))
         while drawn < limit:
             count = min(at_once, limit - drawn)
             batch = _joined_draws(risk, batch_size, count, replacement, generator)

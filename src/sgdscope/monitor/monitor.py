@@ -308,11 +308,8 @@ class Monitor:
         """Readings of the initial weights, where they are cheap against the run."""
         self.recorder.stepped(self.step)
         start = time.perf_counter()
-        if self._budgeted and self.batch_size is not None:
-            self._guarded(
-                "edge_ratio",
-                lambda: self.risk.gradient(self.risk.draw(self.batch_size, self._readings.generator(0, 0))),
-            )
+        if self._budgeted and (batch_size := self.batch_size) is not None:
+            self._guarded("edge_ratio", lambda: self._readings.one_gradient(batch_size))
         seconds = time.perf_counter() - start
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget) and self._expected_steps(name) * seconds > _AT_ONCE:

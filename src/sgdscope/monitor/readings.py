@@ -49,6 +49,10 @@ class Readings:
             replacement=self.replacement, generator=self.generator(2, step),
         )  # fmt: skip
 
+    def one_gradient(self, batch_size: int) -> None:
+        """One gradient of a batch, thrown away: what it takes tells what a reading would."""
+        self.risk.gradient(self.risk.draw(batch_size, self.generator(0, 0), replacement=self.replacement))
+
     def generator(self, salt: int, step: int) -> torch.Generator:
         """For the draws of one reading; any whole number will do as seed."""
         return torch.Generator().manual_seed(Random(f"{self.seed} {salt} {step}").getrandbits(63))
