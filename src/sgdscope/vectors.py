@@ -12,8 +12,6 @@ Vector = list[Tensor]
 
 _BLOCK = 4
 
-_BLOCK = 4
-
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     """Inner product over all tensors, summed across tensors in double precision."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import torch
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
@@ -58,14 +59,16 @@ def ritz_pairs(
     settle: int = 1,
     explore: int = 0,
     another: Callable[[], Vector] | None = None,
+    guard: Vector | None = None,
 ) -> RitzPairs:
     """Largest `k` eigenvalues of a symmetric operator known by its products, to residuals of ``tolerance · |θ₁|``.
 
     With `settle` = 2 the residuals must stay below that, with a margin, twice in a row, and never less than what was
     asked for is reported: in a flat spectrum a Ritz vector from scratch mixes many eigenvectors, or misses the first
-    if its start had little of it, and the value lies too low by more than the first small residual says.
-    After that `explore` products more go to the next pair below, to find what the start
-    had no part in; where the basis is closed under the operator before it holds k vectors, `another` gives a new one.
+    if its start had little of it, and the value lies too low by more than the first small residual says. After that
+    `explore` products more go to the next pair below, to find what the start had no part in. A `guard` is multiplied
+    too if the start alone was good enough. Where the basis is closed under the operator before it holds k vectors,
+    `another` gives a new one.
 
     Returns `keep` ≥ k pairs. Memory: two copies of the parameters per basis vector, at most ``2 · capacity`` of them;
     beyond that the basis is compressed to its leading Ritz vectors (thick restart).
@@ -109,6 +112,9 @@ def ritz_pairs(
             pending = [another()]
             continue
         reached = not open_pairs and basis.size >= k
+        if reached and guard is not None and used == len(start):
+            pending, guard = [guard], None
+            continue
         if (reached and explored >= explore) or used >= max_products or not fresh:
             found = min(keep, basis.size)
             floor = 1.25 * allowed if settle > 1 and fresh else 0.0
@@ -144,7 +150,7 @@ def leading_eigenvalues(
     k: int = 1,
     *,
     batch: Batch | None = None,
-    tolerance: float = 0.02,
+    tolerance: float = 0.03,
     max_products: int = 60,
     generator: torch.Generator | None = None,
 ) -> Estimate:
@@ -167,20 +173,19 @@ def leading_eigenvalues(
 class EigenvalueTracker:
     """Follows the leading eigenvalues along training: each `update` starts from the vectors of the one before.
 
-    A single carried vector can lock onto a neighbour that was once the largest. So `carry` extra vectors are kept,
-    and every update multiplies one more vector than it needs: the carried neighbours in turn, and every fifth time
-    the gradient (which the unstable direction dominates) with a random part, from which the search then goes on for
-    five products more.
+    A single carried vector can lock onto a neighbour that was once the largest. So `carry` extra vectors are kept; an
+    update whose first vector is still good multiplies one of them too, in turn, and every fifth update adds the
+    gradient (which the unstable direction dominates) with a random part, and searches on for five products more.
 
     Attributes:
         k: number of eigenvalues wanted.
-        tolerance: residual asked for, relative to the largest eigenvalue.
+        tolerance: residual asked for, relative to the largest eigenvalue; its error is of second order in that.
         max_products: Hessian products per update at most.
         carry: extra vectors kept; memory `k + carry` copies of the parameters.
     """
 
     k: int = 1
-    tolerance: float = 0.02
+    tolerance: float = 0.05
     max_products: int = 60
     carry: int = 3
     generator: torch.Generator | None = None
@@ -203,16 +208,17 @@ class EigenvalueTracker:
                     self.vectors, coarse_cost = self._cold_start(risk, batch, size, keep, generator)
                 cold, search = not self.vectors, self.updates % _SEARCH_EVERY == _SEARCH_EVERY - 1
                 guards = self.vectors[self.k :]
-                if cold or search or not guards:
-                    guard = _mixed(hessian.gradient, generator)
+                start, guard = self.vectors[: self.k], None
+                if cold or first or search or not guards:
+                    start = [*start, _mixed(hessian.gradient, generator)]
                 else:
                     guard = guards[self.updates % len(guards)]
                 pairs = ritz_pairs(
-                    hessian.products, [*self.vectors[: self.k], guard], k=self.k, keep=keep,
+                    hessian.products, start, k=self.k, keep=keep, guard=guard,
                     tolerance=self.tolerance, max_products=self.max_products, settle=2 if first else 1,
-                    explore=_SEARCH if search else 0, another=lambda: vectors.random_like(guard, generator),
+                    explore=_SEARCH if search else 0, another=lambda: vectors.random_like(start[0], generator),
                 )  # fmt: skip
-            except (ArithmeticError, torch.linalg.LinAlgError) as error:
+            except (ArithmeticError, LinAlgError) as error:
                 return Estimate.failed("lambda_max", str(error), status="diverged", cost=hessian.cost, unit=CURVATURE)
             cost = hessian.cost + coarse_cost
         self.updates += 1

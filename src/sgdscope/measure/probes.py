@@ -18,6 +18,8 @@ loss differences must not be smaller than η/10 in float32.
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from sgdscope import vectors
@@ -97,7 +99,7 @@ class Probe:
     def _scale(self, batch: Batch, g: vectors.Vector, norm: float, seed: int) -> float:
         """2 / curvature, from a gradient difference over a thousandth of the parameters' own length."""
         own = vectors.norm([p.detach() for p in self.risk.parameters]) or 1.0
-        epsilon = 1e-3 * own / norm**0.5
+        epsilon = 1e-3 * own / math.sqrt(norm)
         _, moved = self.risk.gradient(batch, at=self.risk.displaced(g, -epsilon), seed=seed)
         curvature = abs(norm - vectors.dot(moved, g)) / (epsilon * norm)
         return 2 / curvature if curvature > 0 else epsilon

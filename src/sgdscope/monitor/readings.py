@@ -31,6 +31,7 @@ class Readings:
     def take(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Estimate:
         """Measure `name`, one of `NAMES`, at the present weights."""
         if name == "lambda_max":
+            self._tracker.tolerance = 0.02 if careful else 0.05
             self._tracker.generator = self.generator(3, step)
             return self._tracker.update(self.risk)
         if batch_size is None:
