@@ -11,6 +11,7 @@ from torch import Tensor
 Vector = list[Tensor]
 
 _BLOCK = 4
+"""Vectors per block of a `Basis`."""
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

@@ -150,7 +150,7 @@ def leading_eigenvalues(
     k: int = 1,
     *,
     batch: Batch | None = None,
-    tolerance: float = 0.03,
+    tolerance: float = 0.02,
     max_products: int = 60,
     generator: torch.Generator | None = None,
 ) -> Estimate:
