@@ -140,7 +140,7 @@ CASES = [
     Case("mlp relu", lambda: mlp("relu"), cross_entropy, chain=True),
     Case("mlp gelu", lambda: mlp("gelu"), cross_entropy, chain=True),
     Case("linear", lambda: mlp("tanh", 0), chain=True),
-    Case("cnn", small_cnn),
+    Case("cnn", small_cnn, chain=True),
     Case("BatchNorm", batch_norm, cross_entropy, additive=False),
     Case("attention", Block, cross_entropy),
     Case("MultiheadAttention", HeadsModule),

@@ -30,6 +30,41 @@ def test_against_dense(activation, loss):
     assert found.loss == pytest.approx(risk.value(), rel=1e-12)
 
 
+POOLS = [nn.MaxPool2d(2), nn.MaxPool2d(3, stride=2, padding=1), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(3)]
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=repr)
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+def test_convolutions_against_dense(pool, activation):
+    """Strides, groups, a convolution without bias, overlapping pools; three batches in one pass."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        model = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1), activation(), pool, nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=2,
+            bias=False), activation(), nn.Conv2d(4, 2, 1), nn.Identity(), nn.Flatten(), nn.LazyLinear(3),
+        )  # fmt: skip
+        x, y = torch.randn(12, 2, 6, 6, dtype=torch.float64), torch.randn(12, 3, dtype=torch.float64)
+        model = model.double()
+        model(x)
+    data = (x, y)
+    risk = Risk(model, squared, data)
+    assert len(check_chain(risk)) == 4
+    found = batch_curvatures(risk, data, 4)
+    for index in range(3):
+        with torch.random.fork_rng([]):
+            g, matrix = dense(risk, tuple(t[4 * index : 4 * index + 4] for t in data))
+        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
+        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
+
+
+def reflecting(model):
+    model[1] = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")
+
+
+def with_indices(model):
+    model.append(nn.MaxPool2d(2, return_indices=True))
+
+
 def hooked(model):
     model[1].register_forward_hook(lambda *_: None)
 
@@ -51,9 +86,11 @@ def shared(model):
     [
         (hooked, "Linear has forward hooks"),
         (own_forward, "Sequential has a forward of its own"),
+        (reflecting, "Conv2d with padding other than a number of zeros"),
+        (with_indices, "MaxPool2d that returns indices"),
         (frozen, "frozen or tied parameters"),
         (shared, "frozen or tied parameters"),
-        (lambda m: m.append(nn.Dropout()), "Dropout is neither Linear, Flatten nor a pointwise activation"),
+        (lambda m: m.append(nn.Dropout()), "Dropout is neither linear, convolution, pooling nor pointwise activation"),
         (lambda m: m.append(nn.Flatten(0)), "Flatten over other dimensions than all but the first"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, draw_indices
@@ -155,6 +156,7 @@ def _draws(
     """Groups of draws as (method used, cost in batch gradients, pairs of gᵀHg and ‖g‖²)."""
     drawn = 0
     if method in ("auto", "exact") and chain_refusal(risk) == "":
+        price = 2.0 if any(isinstance(m, nn.Conv2d) for m in risk.model.modules()) else 0.6
         at_once = max(1, min(min(_GROUP, risk.chunk_size) // batch_size, 64))
         while drawn < limit:
             count = min(at_once, limit - drawn)
@@ -162,7 +164,7 @@ def _draws(
             found = batch_curvatures(risk, batch, batch_size)
             pairs = list(zip(found.curvatures.tolist(), found.squared_norms.tolist(), strict=True))
             drawn += count
-            yield "exact, Gram form", 0.6 * count, pairs
+            yield "exact, Gram form", price * count, pairs
         return
     probe = probes.Probe(risk, lr)
     while drawn < limit:

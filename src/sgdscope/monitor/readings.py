@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import torch
+from torch import nn
 
 from sgdscope.estimate import Estimate
 from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
@@ -44,7 +45,7 @@ class Readings:
                 generator=self.generator(1, step),
             )  # fmt: skip
         # Products with the curvature of all data only where they cost little; of independent batches otherwise.
-        samples = 256 if chain_refusal(self.risk) == "" else 4 * batch_size
+        samples = 256 if self._cheap() else 4 * batch_size
         return gradient_noise_interaction(
             self.risk, batch_size, batches=48 if careful else 16, curvature_samples=samples,
             replacement=self.replacement, generator=self.generator(2, step),
@@ -60,4 +61,9 @@ class Readings:
 
     def _batches(self) -> int:
         """Most batches of a careful reading of batch sharpness: more where a batch costs little."""
-        return 512 if chain_refusal(self.risk) == "" else 128
+        return 512 if self._cheap() else 128
+
+    def _cheap(self) -> bool:
+        """Whether the model is a chain of linear layers, where many batches are done in one pass."""
+        convolutions = any(isinstance(m, nn.Conv2d) for m in self.risk.model.modules())
+        return not convolutions and chain_refusal(self.risk) == ""
