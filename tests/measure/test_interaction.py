@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.cases import CASES, quadratics
 
-from sgdscope.measure import edge_ratio, edge_ratio_of_step, gradient_noise_interaction
+from sgdscope.measure import edge_ratio, edge_ratio_of_step, gradient_noise_interaction, interaction_aware_sharpness
 from sgdscope.measure.edge_ratio import RunningEdgeRatio
 
 
@@ -30,6 +30,16 @@ def test_independent_curvature_batches_are_unbiased():
     error = (sum((v - mean) ** 2 for v in values) / 19 / 20) ** 0.5
     assert mean == pytest.approx(2.5, abs=4 * error)
     assert abs(mean - 3.5) > 4 * error
+
+
+def test_interaction_aware_sharpness_is_the_companion_by_its_own_name():
+    risk = quadratics([1.0, 3.0])
+    alone, together = interaction_aware_sharpness(risk, 1), gradient_noise_interaction(risk, 1)
+    assert alone.value == together.beside["interaction_aware_sharpness"].value == pytest.approx(2, rel=1e-12)
+    assert alone.beside["gradient_noise_interaction"].value == together.value
+    assert (alone.name, alone.cost, alone.count) == ("interaction_aware_sharpness", together.cost, together.count)
+    flat = interaction_aware_sharpness(quadratics([0.0, 0.0]), 1)
+    assert (flat.name, flat.reason) == ("interaction_aware_sharpness", "the gradient is zero")
 
 
 def test_cost_and_settings():

@@ -2,7 +2,7 @@
 
 from sgdscope.measure.batch_sharpness import batch_sharpness
 from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
-from sgdscope.measure.interaction import gradient_noise_interaction
+from sgdscope.measure.interaction import gradient_noise_interaction, interaction_aware_sharpness
 from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenvalues
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "edge_ratio",
     "edge_ratio_of_step",
     "gradient_noise_interaction",
+    "interaction_aware_sharpness",
     "leading_eigenvalues",
 ]

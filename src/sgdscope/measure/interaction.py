@@ -8,6 +8,7 @@ Interaction-aware sharpness :math:`E[g_B^\top H g_B] / E\|g_B\|^2` (Lee & Jang 2
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from contextlib import nullcontext
 
 import torch
@@ -90,3 +91,29 @@ def gradient_noise_interaction(
                 "gradient_signal", square / signal, square / signal**2 * signal_error, count=batches),
         },
     )  # fmt: skip
+
+
+def interaction_aware_sharpness(
+    risk: Risk,
+    batch_size: int,
+    *,
+    batches: int = 64,
+    curvature_samples: int = 512,
+    replacement: bool = False,
+    generator: torch.Generator | None = None,
+) -> Estimate:
+    r"""Interaction-aware sharpness, :math:`E[g_B^\top H g_B] / E\|g_B\|^2`: full Hessian, batch gradient.
+
+    Units: loss per squared parameter; at most λ_max. Source: Lee & Jang 2023. `beside` holds the gradient-noise
+    interaction of the same draws. Cost, arguments and errors as for `gradient_noise_interaction`.
+    """
+    found = gradient_noise_interaction(
+        risk, batch_size, batches=batches, curvature_samples=curvature_samples, replacement=replacement,
+        generator=generator,
+    )  # fmt: skip
+    name = "interaction_aware_sharpness"
+    if name not in found.beside:
+        return replace(found, name=name)
+    return replace(
+        found.beside[name], cost=found.cost, settings=found.settings, beside={found.name: replace(found, beside={})}
+    )
