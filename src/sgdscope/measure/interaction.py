@@ -8,8 +8,8 @@ Interaction-aware sharpness :math:`E[g_B^\top H g_B] / E\|g_B\|^2` (Lee & Jang 2
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
