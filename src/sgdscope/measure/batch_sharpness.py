@@ -29,8 +29,8 @@ Method = Literal["auto", "exact", "gradient_difference", "central_difference", "
 
 CURVATURE = "loss / parameter²"
 _STATISTICS = ("expectation_of_ratio", "ratio_of_expectations")
-_GROUP = 4096
-"""Samples done in one pass where many batches are done at once."""
+_GROUP, _GROUP_CONVOLVED = 4096, 32
+"""Samples done in one pass where many batches are done at once; activations of convolutions soon outgrow the caches."""
 
 _chain_refused: WeakKeyDictionary[Risk, str] = WeakKeyDictionary()
 """For each risk the reason why the Gram form is not used on it; empty if it passed its self-check."""
@@ -156,8 +156,9 @@ def _draws(
     """Groups of draws as (method used, cost in batch gradients, pairs of gᵀHg and ‖g‖²)."""
     drawn = 0
     if method in ("auto", "exact") and chain_refusal(risk) == "":
-        price = 2.0 if any(isinstance(m, nn.Conv2d) for m in risk.model.modules()) else 0.6
-        at_once = max(1, min(min(_GROUP, risk.chunk_size) // batch_size, 64))
+        convolved = any(isinstance(m, nn.Conv2d) for m in risk.model.modules())
+        price = 2.0 if convolved else 0.6
+        at_once = max(1, min((_GROUP_CONVOLVED if convolved else min(_GROUP, risk.chunk_size)) // batch_size, 64))
         while drawn < limit:
             count = min(at_once, limit - drawn)
             batch = _joined_draws(risk, batch_size, count, replacement, generator)
