@@ -476,3 +476,16 @@ def test_batches_larger_than_the_data_are_drawn_with_replacement():
     monitor = Monitor(problem.risk, problem.optimizer, batch_size=50, replacement=True)
     problem.train(monitor, steps=5)
     assert [e.reason for e in monitor.latest.values() if e.status == "failed"] == []
+
+
+def test_dear_first_readings_wait_though_the_batch_size_is_not_known_yet(monkeypatch):
+    monkeypatch.setattr("sgdscope.monitor.monitor._AT_ONCE", 1e-9)  # seconds: everything is too dear
+    with torch.random.fork_rng([]):
+        model = torch.nn.Linear(3, 2)
+        data = (torch.randn(40, 3), torch.randn(40, 2))
+    risk = Risk(model, lambda m, b: (m(b[0]) - b[1]).square().mean(), data)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(risk, optimizer, final=False) as monitor:
+        risk.loss_fn(model, data).backward()
+        optimizer.step()
+        assert "lambda_max" not in monitor.latest

@@ -307,8 +307,10 @@ class Monitor:
     def _begin(self) -> None:
         """Readings of the initial weights, where they are cheap against the run."""
         self.recorder.stepped(self.step)
+        lengths = self.risk.source.batch_lengths  # the batch size may not be known yet: a usual one will do
+        batch_size = self.batch_size or (lengths[0] if lengths else min(32, self.risk.size))
         start = time.perf_counter()
-        if self._budgeted and (batch_size := self.batch_size) is not None:
+        if self._budgeted:
             self._guarded("edge_ratio", lambda: self._readings.one_gradient(batch_size))
         seconds = time.perf_counter() - start
         for name, schedule in self._schedules.items():
