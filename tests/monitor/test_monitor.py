@@ -479,7 +479,7 @@ def test_batches_larger_than_the_data_are_drawn_with_replacement():
 
 
 def test_dear_first_readings_wait_though_the_batch_size_is_not_known_yet(monkeypatch):
-    monkeypatch.setattr("sgdscope.monitor.monitor._AT_ONCE", 1e-9)  # seconds: everything is too dear
+    monkeypatch.setattr("sgdscope.monitor.monitor._AT_ONCE", 2e-4)  # seconds: all readings are too dear
     with torch.random.fork_rng([]):
         model = torch.nn.Linear(3, 2)
         data = (torch.randn(40, 3), torch.randn(40, 2))
