@@ -66,7 +66,9 @@ def batch_sharpness(
     pass per batch; needs `lr`), with probe sizes by the rules in `probes`. ``auto`` is exact where the model's kernels
     have second derivatives, else the gradient difference; ``settings["method"]`` says which was used.
 
-    Cost: 0.6 to 2 gradient evaluations of `batch_size` samples per batch, by method.
+    Cost in gradient evaluations of `batch_size` samples per batch: measured 0.2 (batches of 8) to 1.8 (of 1000) in Gram
+    form on linear layers, 2 to 3 with convolutions or by Hessian product. The `cost` stated is a convention, not a
+    timing: 0.6 in Gram form, 2 otherwise.
 
     Raises ValueError for a batch size below 1 or above the data's size, or an unknown statistic or method.
     """
