@@ -16,12 +16,12 @@ def two_layers():
 FAN_IN = (27, 1000)
 
 
-@pytest.mark.parametrize("how", ["default", "uniform-zero-bias"])
-def test_weights_are_uniform_within_one_over_root_fan_in(how):
+@pytest.mark.parametrize("how", ["default", "uniform-zero-bias", "he"])
+def test_weights_are_uniform_within_their_bound(how):
     model = two_layers()
     initialise(model, how=how, seed=3)
     for layer, fan_in in zip((model[0], model[2]), FAN_IN, strict=True):
-        bound = 1 / math.sqrt(fan_in)
+        bound = math.sqrt((6 if how == "he" else 1) / fan_in)
         weight = layer.weight.detach() / bound
         assert 0.98 < weight.abs().max() <= 1
         # a uniform variable in ±1 has mean 0, variance 1/3 and fourth moment 1/5: each within four standard errors
@@ -75,5 +75,25 @@ def test_batch_norm_is_reset():
 
 
 def test_layers_of_other_kinds_are_not_left_undrawn():
-    with pytest.raises(ValueError, match="expected Linear, Conv2d and BatchNorm2d layers, got LayerNorm"):
-        initialise(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
+    with pytest.raises(ValueError, match=r"expected Linear, Conv2d, Embedding, .* and LayerNorm layers, got Bilinear"):
+        initialise(nn.Sequential(nn.Linear(2, 2), nn.Bilinear(2, 2, 2)))
+
+
+def test_he_keeps_the_size_of_a_signal_through_relu():
+    layers = [layer for _ in range(20) for layer in (nn.Linear(256, 256), nn.ReLU())]
+    model = nn.Sequential(*layers)
+    x = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    initialise(model, how="he")
+    assert 0.3 < (model(x).square().mean() / x.square().mean()).item() < 3  # mean square: 1, halved by ReLU, doubled
+    initialise(model)
+    assert model(x).square().mean() < 1e-3
+
+
+def test_embeddings_are_standard_normal_whatever_the_way():
+    plain, other = nn.Embedding(300, 50), nn.Embedding(300, 50)
+    initialise(plain, seed=1)
+    initialise(other, how="he", scale=3.0, seed=1)
+    assert torch.equal(plain.weight, other.weight)
+    n = plain.weight.numel()
+    assert abs(plain.weight.mean()) < 4 / math.sqrt(n)
+    assert abs(plain.weight.square().mean() - 1) < 4 * math.sqrt(2 / n)

@@ -1,17 +1,16 @@
-"""Residual network for small images: three stages of residual blocks, with BatchNorm or free of any norm."""
+"""Residual network for small images: three stages of residual blocks, with a norm or free of any."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgdscope.models.activations import activation_module
-from sgdscope.models.checks import image_shape, whole_number
+from sgdscope.models.architecture import Architecture
+from sgdscope.models.norms import convolution
 
-NORMS = ("batch", "none")
 STAGES = 3
 
 
@@ -27,9 +26,9 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            *_convolution(fan_in, fan_out, stride, norm),
+            *convolution(fan_in, fan_out, norm=norm, stride=stride),
             activation_module(activation),
-            *_convolution(fan_out, fan_out, 1, norm),
+            *convolution(fan_out, fan_out, norm=norm),
         )
         self.activation = activation_module(activation)
         self.stride = stride
@@ -53,48 +52,33 @@ class SpatialMean(nn.Module):
         return x.mean(dim=(-2, -1))
 
 
-def residual(
-    input_shape: Sequence[int],
-    classes: int,
-    *,
-    width: int | None = None,
-    depth: int | None = None,
-    activation: str = "relu",
-    norm: str = "none",
-) -> nn.Sequential:
+def residual(architecture: Architecture) -> nn.Sequential:
     """Three stages of `depth` blocks (2 unless given) with `width` (16 unless given), 2·`width`, 4·`width` channels.
 
     The second and third stage begin by halving the image. Inputs have shape ``(b, channels, height, width)``, outputs
-    ``(b, classes)``. `norm` "batch" puts a BatchNorm after each convolution. With "none" there is no norm; what keeps
-    such a network trainable is that every branch is multiplied by the fixed number 1/√L, L = 3·`depth` the number of
-    blocks: the L branches together then add a variance that does not grow with L.
+    ``(b, outputs)``. A norm stands after each convolution. With norm "none" what keeps such a network trainable is that
+    every branch is multiplied by the fixed number 1/√L, L = 3·`depth` the number of blocks: the L branches together
+    then add a variance that does not grow with L, given weights of He's variance (initialisation "he").
     Weights are left as torch made them: `build` draws them.
     Source: He et al., 2016, section 4.2; the factor: Hayou et al., "Stable ResNet", AISTATS 2021.
-    Raises ValueError on images below 4×4, a width or depth < 1, an unknown activation or norm.
+    Raises ValueError on inputs that are no images of 4×4 pixels or more, or a width or depth < 1.
     """
-    channels, _, _ = image_shape("resnet", input_shape, least=4)
-    width = whole_number("width", 16 if width is None else width, 1)
-    depth = whole_number("depth", 2 if depth is None else depth, 1)
-    if norm not in NORMS:
-        raise ValueError(f"expected a norm among {', '.join(NORMS)} for resnet, got {norm!r}")
+    channels, _, _ = architecture.image("resnet", least=4)
+    architecture.no_heads("resnet")
+    width, depth = architecture.width_or(16), architecture.depth_or(2)
+    activation, norm = architecture.activation, architecture.norm
     residual_scale = 1 / math.sqrt(STAGES * depth) if norm == "none" else 1.0
 
-    layers = [*_convolution(channels, width, 1, norm), activation_module(activation)]
+    layers = [*convolution(channels, width, norm=norm), activation_module(activation)]
     fan_in = width
     for stage in range(STAGES):
         fan_out = width << stage
         for block in range(depth):
-            stride = 2 if stage and not block else 1
             layers.append(
                 ResidualBlock(
-                    fan_in, fan_out, stride=stride, activation=activation, norm=norm, residual_scale=residual_scale
+                    fan_in, fan_out, stride=2 if stage and not block else 1, activation=activation, norm=norm,
+                    residual_scale=residual_scale,
                 )
-            )
+            )  # fmt: skip
             fan_in = fan_out
-    return nn.Sequential(*layers, SpatialMean(), nn.Linear(fan_in, classes))
-
-
-def _convolution(fan_in: int, fan_out: int, stride: int, norm: str) -> list[nn.Module]:
-    """A 3×3 convolution with its norm; before a BatchNorm it needs no bias."""
-    convolution = nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1, stride=stride, bias=norm == "none")
-    return [convolution, nn.BatchNorm2d(fan_out)] if norm == "batch" else [convolution]
+    return nn.Sequential(*layers, SpatialMean(), nn.Linear(fan_in, architecture.outputs))
