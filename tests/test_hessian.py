@@ -14,12 +14,14 @@ BY_NAME = {case.name: case for case in CASES}
 
 @pytest.mark.parametrize(**by_case())
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_products_against_a_dense_hessian(case, mode):
+@pytest.mark.parametrize("method", ["auto", "graph"])
+def test_products_against_a_dense_hessian(case, mode, method):
     risk = case.risk(mode=mode)
     with torch.random.fork_rng([]):
         gradient, matrix = dense(risk, case.data())
     v, w = (vectors.random_like(risk.parameters, torch.Generator().manual_seed(s)) for s in (0, 1))
-    with Hessian(risk) as hessian:
+    with Hessian(risk, method=method) as hessian:
+        assert (hessian.refusal == "") == (case.chain and method == "auto"), hessian.refusal
         found, image, (first, second) = hessian.gradient, hessian.product(v), hessian.products([v, w])
         curvature = hessian.curvature(v)
         assert hessian.cost == 5

@@ -215,7 +215,7 @@ class Risk:
 
     # -- at the door --------------------------------------------------------------------------------------------
 
-    def _few(self) -> Batch:
+    def few(self) -> Batch:
         """Four samples, or the first batch where they come in batches."""
         with torch.inference_mode(False):
             if self.source.batch_lengths is not None:
@@ -224,7 +224,7 @@ class Risk:
 
     def _check(self) -> None:
         """Catch a loss that is no scalar, has no gradient, or is a sum, on a few samples."""
-        probe = self._few()
+        probe = self.few()
         mode, self.mode = self.mode, "eval" if self.batch_dependent else self.mode
         try:
             with self.evaluating() as leaves:
@@ -277,7 +277,7 @@ class Risk:
 
     def _bytes_per_sample(self) -> int:
         """Bytes saved for the backward pass per sample, from one small batch."""
-        batch = self._few()
+        batch = self.few()
         seen: dict[tuple[int, int], int] = {}
         own = {p.data_ptr() for p in self._parameters}
 

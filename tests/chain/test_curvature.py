@@ -5,7 +5,8 @@ import torch
 from tests.cases import CASES, cross_entropy, dense, squared
 from torch import nn
 
-from sgdscope.measure.chain import NotAChainError, batch_curvatures, check_chain
+from sgdscope.chain import NotAChainError, check_chain
+from sgdscope.chain.curvature import batch_curvatures
 from sgdscope.risk import Risk
 
 POINTWISE = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU, nn.LeakyReLU, nn.CELU, nn.Mish,
