@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sgdscope.batches import Batch
 from sgdscope.chain.layers import layers_of
+from sgdscope.chain.linear import Linear
+from sgdscope.chain.pointwise import Reshape
+from sgdscope.chain.span import Span, span_of
 from sgdscope.chain.trace import Trace, forward_replaced, loss_rate, slope_at
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector
@@ -27,10 +31,15 @@ class ChainProducts:
     To be made inside ``risk.evaluating``; the rest works outside too. Cost of a product: 1 to 1.3 gradients; memory:
     two to three times what a backward pass keeps.
 
+    With `compact`, and fewer samples than features, vectors have the first layer's weights in coordinates of the
+    inputs' `Span`; `restrict` and `lift` lead there and back. `span_for` is the risk that the batch is all data of.
+
     Raises NotAChainError if the model is none, or if the loss reaches the parameters otherwise than by one call of it.
     """
 
-    def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor]) -> None:
+    def __init__(
+        self, risk: Risk, batch: Batch, leaves: list[Tensor], *, compact: bool = False, span_for: Risk | None = None
+    ) -> None:
         self._layers = layers_of(risk.model)
         self._pieces: list[Trace] = []
         self._sizes: list[int] = []
@@ -46,6 +55,7 @@ class ChainProducts:
         with torch.no_grad():
             for piece, part in zip(self._pieces, slope.detach().split(self._sizes), strict=True):
                 piece.backward(part)
+            self.span = self._compact(span_for) if compact else None
 
     @property
     def gradient(self) -> Vector:
@@ -63,15 +73,45 @@ class ChainProducts:
             parts = zip(self._pieces, rate.split(self._sizes), strict=True)
             return self._summed(self._pull(piece, part, v) for piece, part in parts)
 
+    def restrict(self, v: Sequence[Tensor]) -> Vector:
+        """What a vector shaped like the parameters is in the coordinates of `span`; itself without one."""
+        return self._in_first_layer(v, "restrict")
+
+    def lift(self, v: Sequence[Tensor]) -> Vector:
+        """The vector shaped like the parameters that is `v` in the coordinates of `span`; itself without one."""
+        return self._in_first_layer(v, "lift")
+
+    def _in_first_layer(self, v: Sequence[Tensor], way: Literal["restrict", "lift"]) -> Vector:
+        moved = list(v)
+        if self.span is not None:
+            place = self._places[0]  # the weight of the first layer with parameters
+            with torch.no_grad():
+                moved[place] = getattr(self.span, way)(self._inputs, moved[place])
+        return moved
+
+    def _compact(self, span_for: Risk | None) -> Span | None:
+        """Feed the first layer with the coordinates of the data, if that pays."""
+        jets = self._pieces[0].jets
+        first = self._pieces[0].first
+        plain = all(isinstance(jet, Reshape) for jet in jets[:first])
+        if not plain or not isinstance(jets[first], Linear) or jets[first].input.dim() != 2:
+            return None
+        self._inputs = self._given.flatten(1)
+        span = span_of(self._inputs, jets[first].layer.out_features, span_for)
+        if span is not None:
+            for piece, rows in zip(self._pieces, span.coordinates.split(self._sizes), strict=True):
+                piece.jets[first].input = rows
+        return span
+
     def _forward(self, x: Tensor) -> Tensor:
-        """In pieces; the first tells how large the others may be."""
+        """In pieces; one sample tells how large they may be."""
         limit = _PIECE.get(x.device.type, 1 << 30)
-        first = Trace(self._layers)
-        few = x[:1]
-        widest = 1
-        for jet in first.jets:
+        self._given = x
+        few, widest, sample = x[:1], 1, Trace(self._layers)
+        for index, jet in enumerate(sample.jets):
             few = jet.forward(few)
-            widest = max(widest, few.numel() * few.element_size())
+            if index >= sample.first:
+                widest = max(widest, few.numel() * few.element_size())
         size = max(1, limit // widest)
         count = -(-len(x) // size)
         outputs = []

@@ -18,6 +18,9 @@ class GraphProducts:
     To be made inside ``risk.evaluating``; products then need the graph alone. Cost of a product: 1 to 2.3 gradients.
     """
 
+    span = None
+    """Vectors are shaped like the parameters."""
+
     def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor]) -> None:
         loss = risk.loss(batch)
         self._leaves = leaves

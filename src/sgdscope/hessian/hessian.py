@@ -15,6 +15,7 @@ from torch import Tensor
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
 from sgdscope.chain.products import ChainProducts
+from sgdscope.chain.span import Span
 from sgdscope.evaluation import plain_autograd
 from sgdscope.hessian.graph import GraphProducts
 from sgdscope.hessian.refusal import chain_refusal
@@ -45,14 +46,22 @@ class Hessian:
     (`chain`) by hand-written derivatives, ``"chain"``: faster with convolutions, in less memory. ``"auto"`` takes
     the second where a comparison on a few samples, once per risk, agrees; `refusal` says why not.
 
+    ``compact=True`` asks for shorter vectors where a network by hand is fed with fewer samples than they have features
+    (see `chain.span`): all vectors, the gradient too, are then in coordinates of the data's span, with the same inner
+    products and the same eigenvalues except for zeros. `restrict` and `lift` lead there and back; `span` is None where
+    vectors are as ever.
+
     Attributes:
         cost: gradient evaluations spent so far.
+        span: coordinates of the compact vectors while open; None if they are shaped like the parameters.
         refusal: why products are not taken by hand; empty if they are.
 
     Raises ValueError for an unknown method, or for ``"chain"`` on a risk that refuses it.
     """
 
-    def __init__(self, risk: Risk, batch: Batch | None = None, *, seed: int = 0, method: Method = "auto") -> None:
+    def __init__(
+        self, risk: Risk, batch: Batch | None = None, *, seed: int = 0, method: Method = "auto", compact: bool = False
+    ) -> None:
         if method not in ("auto", "chain", "graph"):
             raise ValueError(f"expected method 'auto', 'chain' or 'graph', got {method!r}")
         self.refusal = "asked for the graph" if method == "graph" else chain_refusal(risk)
@@ -62,6 +71,9 @@ class Hessian:
         self.risk = risk
         self.seed = seed
         self.cost = 0.0
+        self.compact = compact
+        self.span: Span | None = None
+        self._whole = batch is None
         self._batch = whole(risk) if batch is None else batch
         self._open = False
         self._kept: ChainProducts | GraphProducts | None = None
@@ -74,6 +86,7 @@ class Hessian:
             # The model is held only while its derivatives are recorded.
             with self.risk.evaluating(seed=self.seed, second_order=True) as leaves:
                 self._kept = self._recorded(self.risk.to_device(self._batch), leaves)
+                self.span = self._kept.span
                 self._value, self._gradient = self._kept.value, self._kept.gradient
             self.cost += GRADIENT
         return self
@@ -81,7 +94,7 @@ class Hessian:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kept = None
+        self._kept = self.span = None
         self._open = False
 
     @property
@@ -126,8 +139,20 @@ class Hessian:
         self.cost += GRADIENT + PRODUCT_ON_GRAPH * len(vs)
         return totals
 
+    def restrict(self, v: Sequence[Tensor]) -> Vector:
+        """A vector shaped like the parameters, as products take it."""
+        return self._kept.restrict(v) if isinstance(self._kept, ChainProducts) else list(v)
+
+    def lift(self, v: Sequence[Tensor]) -> Vector:
+        """A vector that products take or give, shaped like the parameters."""
+        return self._kept.lift(v) if isinstance(self._kept, ChainProducts) else list(v)
+
     def _recorded(self, batch: Batch, leaves: list[Tensor]) -> ChainProducts | GraphProducts:
-        return (GraphProducts if self.refusal else ChainProducts)(self.risk, batch, leaves)
+        if self.refusal:
+            return GraphProducts(self.risk, batch, leaves)
+        single = self._batch is not None
+        return ChainProducts(self.risk, batch, leaves, compact=self.compact and single,
+                             span_for=self.risk if self._whole else None)  # fmt: skip
 
     def _add_products(
         self, totals: list[Vector], chunk: Batch, leaves: list[Tensor], vs: Sequence[Sequence[Tensor]]

@@ -22,6 +22,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
+from sgdscope.chain.span import Span
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
 from sgdscope.risk import Risk
@@ -182,6 +183,7 @@ class EigenvalueTracker:
         tolerance: residual asked for, relative to the largest eigenvalue; its error is of second order in that.
         max_products: Hessian products per update at most.
         carry: extra vectors kept; memory `k + carry` copies of the parameters.
+        vectors: the leading Ritz vectors, as the Hessian's products take them (see ``Hessian(compact=True)``).
     """
 
     k: int = 1
@@ -191,6 +193,7 @@ class EigenvalueTracker:
     generator: torch.Generator | None = None
     vectors: list[Vector] = field(default_factory=list)
     updates: int = 0
+    _span: Span | None = None
 
     def update(self, risk: Risk, *, batch: Batch | None = None) -> Estimate:
         """Leading eigenvalues at the risk's present parameters. See `leading_eigenvalues`."""
@@ -200,12 +203,15 @@ class EigenvalueTracker:
         generator = self.generator if self.generator is not None else torch.Generator().manual_seed(self.updates)
         size = risk.size if batch is None else length(batch)
         coarse_cost = 0.0
-        with Hessian(risk, batch) as hessian:
+        with Hessian(risk, batch, compact=True) as hessian:
             keep = min(self.k + self.carry, count)
             try:
+                if hessian.span is not self._span:
+                    self.vectors = []  # other data, other coordinates
                 first = not self.vectors
                 if first:
-                    self.vectors, coarse_cost = self._cold_start(risk, batch, size, keep, generator)
+                    self.vectors, coarse_cost = self._cold_start(hessian, batch, size, generator)
+                self._span = hessian.span
                 cold, search = not self.vectors, self.updates % _SEARCH_EVERY == _SEARCH_EVERY - 1
                 guards = self.vectors[self.k :]
                 start, guard = self.vectors[: self.k], None
@@ -235,18 +241,19 @@ class EigenvalueTracker:
         )  # fmt: skip
 
     def _cold_start(
-        self, risk: Risk, batch: Batch | None, size: int, keep: int, generator: torch.Generator
+        self, hessian: Hessian, batch: Batch | None, size: int, generator: torch.Generator
     ) -> tuple[list[Vector], float]:
-        """Vectors to begin with: solved for on a part of the data if there is enough, else the gradient."""
+        """Vectors to begin with: solved for on a part of the data if there is enough, else none."""
+        risk = hessian.risk
         part = min(max(size // 8, min(size // 4, _COARSE_PART)), risk.chunk_size)
         if batch is not None or size < _COARSE_FROM or risk.source.batch_lengths is not None:
             return [], 0.0
-        with Hessian(risk, risk.draw(part, generator)) as coarse:
+        with Hessian(risk, risk.draw(part, generator), compact=True) as coarse:
             pairs = ritz_pairs(
-                coarse.products, [_mixed(coarse.gradient, generator)], k=self.k, keep=keep,
+                coarse.products, [_mixed(coarse.gradient, generator)], k=self.k, keep=self.k,
                 tolerance=max(self.tolerance, 0.02), max_products=5 + 2 * self.k,
             )  # fmt: skip
-            return pairs.vectors, coarse.cost * part / size
+            return [hessian.restrict(coarse.lift(v)) for v in pairs.vectors], coarse.cost * part / size
 
     def _remember(self, pairs: RitzPairs, keep: int) -> None:
         """New Ritz vectors, filled up with old ones that are not yet among them."""
