@@ -11,7 +11,7 @@ from benchmarks.harness import Row, class_images, mlp, plain_gradient, risk_of, 
 from benchmarks.lambda_max import true_largest
 from sgdscope.measure import EigenvalueTracker
 
-READINGS, STEPS_BETWEEN, SAMPLES = 10, 5, 500
+READINGS, STEPS_BETWEEN, SAMPLES = 20, 5, 500
 
 
 def measure(lr: float, batch_size: int) -> Row:

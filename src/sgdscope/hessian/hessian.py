@@ -87,34 +87,40 @@ class Hessian:
             with self.risk.evaluating(seed=self.seed, second_order=True) as leaves:
                 self._kept = self._recorded(self.risk.to_device(self._batch), leaves)
                 self.span = self._kept.span
-                self._value, self._gradient = self._kept.value, self._kept.gradient
+                self._value = self._kept.value
             self.cost += GRADIENT
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.span is not None:
+            self._gradient = None  # its coordinates are gone
         self._kept = self.span = None
         self._open = False
 
     @property
     def value(self) -> float:
         """The loss."""
-        self._need_gradient()
+        if self._value is None:
+            self._measure()
         assert self._value is not None
         return self._value
 
     @property
     def gradient(self) -> Vector:
-        """The gradient."""
-        self._need_gradient()
+        """The gradient, kept once asked for; in coordinates of `span` if there is one."""
+        if self._gradient is None:
+            if self._kept is not None:
+                self._gradient = self._kept.gradient
+            else:
+                self._measure()
         assert self._gradient is not None
         return self._gradient
 
-    def _need_gradient(self) -> None:
-        if self._gradient is None:
-            self._value, self._gradient = self.risk.gradient(self._batch, seed=self.seed)
-            self.cost += GRADIENT
+    def _measure(self) -> None:
+        self._value, self._gradient = self.risk.gradient(self._batch, seed=self.seed)
+        self.cost += GRADIENT
 
     def product(self, v: Sequence[Tensor]) -> Vector:
         """``H v``, shaped like the parameters."""

@@ -58,9 +58,11 @@ def gradient_noise_interaction(
     part_size = batch_size if risk.source.batch_lengths is not None else min(curvature_samples, risk.size)
     with Hessian(risk) if exact else nullcontext() as full:
         if full is not None:
-            gradient = full.gradient
+            square = vectors.dot(full.gradient, full.gradient)
         else:
             _, gradient = risk.gradient()
+            square = vectors.dot(gradient, gradient)
+            del gradient
             cost += 1
         for index in range(batches):
             _, g = risk.gradient(risk.draw(batch_size, generator, replacement=replacement), seed=index)
@@ -74,7 +76,6 @@ def gradient_noise_interaction(
             norms.append(vectors.dot(g, g))
         if full is not None:
             cost += full.cost
-    square = vectors.dot(gradient, gradient)
     if not all(map(math.isfinite, (*curvatures, *norms, square))):
         return Estimate.failed(name, "the loss or its derivatives are not finite", status="diverged", cost=cost)
     if square == 0 or not any(norms):
