@@ -58,6 +58,31 @@ def test_convolutions_against_dense(pool, activation):
         assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
 
 
+def test_several_positions_per_sample():
+    """Linear layers on the last of three dimensions."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+        x, y = torch.randn(8, 4, 3, dtype=torch.float64), torch.randn(8, 4, 2, dtype=torch.float64)
+    risk = Risk(model, squared, (x, y))
+    found = batch_curvatures(risk, (x, y), 4)
+    for index in range(2):
+        g, matrix = dense(risk, (x[4 * index : 4 * index + 4], y[4 * index : 4 * index + 4]))
+        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
+        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
+
+
+@pytest.mark.parametrize("samples", [2, 12])
+def test_cost_counts_multiplications(samples):
+    """Of 16-5-3: forward, back, the first layer's and the second's Gram products, against a gradient's five."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    risk = Risk(model, squared, CASES[0].data())
+    found = batch_curvatures(risk, tuple(t[:samples] for t in CASES[0].data()), samples)
+    first, second = 16 * 5, 5 * 3
+    grams = min(samples * 21, 2 * first), min(samples * 8, 2 * second)
+    assert found.cost == pytest.approx((first + grams[0] + 3 * second + 2 * grams[1]) / (2 * first + 3 * second))
+
+
 def reflecting(model):
     model[1] = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")
 

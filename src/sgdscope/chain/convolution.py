@@ -33,7 +33,9 @@ class Convolution(Jet):
         """The output; keeps input and weight."""
         self.input, self.weight = laid_out(x), laid_out(self.layer.weight.detach())
         bias = self.layer.bias
-        return self._convolve(self.input, self.weight, None if bias is None else bias.detach())
+        output = self._convolve(self.input, self.weight, None if bias is None else bias.detach())
+        self.places = output.numel() // output.shape[1]
+        return output
 
     def backward(self, slope: Tensor, *, to_input: bool = True) -> Tensor:
         """Keeps the slope as the kernels like it."""
@@ -89,6 +91,11 @@ class Convolution(Jet):
                 moved[part] += image
                 curvatures.append(2 * (delta * self._convolve(velocity[part], gradient)).sum())
         return moved, (torch.stack(norms), torch.stack(curvatures))
+
+    def multiplications(self, *, first: bool) -> tuple[int, int]:
+        """Forward, back and the gradient; or these, once with the kernel and once or twice with the gradient."""
+        once = self.places * self.weight.numel()
+        return (2 * once, 3 * once) if first else (3 * once, 6 * once)
 
     def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
         layer = self.layer

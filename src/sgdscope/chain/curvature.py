@@ -36,11 +36,15 @@ from sgdscope.risk import Risk
 
 @dataclass(frozen=True)
 class BatchCurvatures:
-    """Per batch, shape ``(K,)``: ``curvatures`` gᵀHg and ``squared_norms`` ‖g‖², with the mean ``loss`` of all."""
+    """Per batch, shape ``(K,)``: ``curvatures`` gᵀHg and ``squared_norms`` ‖g‖², with the mean ``loss`` of all.
+
+    ``cost``: of all batches, in gradients of one, by counting multiplications.
+    """
 
     curvatures: Tensor
     squared_norms: Tensor
     loss: float
+    cost: float
 
 
 def batch_curvatures(risk: Risk, batch: Batch, batch_size: int) -> BatchCurvatures:
@@ -70,7 +74,9 @@ def batch_curvatures(risk: Risk, batch: Batch, batch_size: int) -> BatchCurvatur
         velocity = velocity.reshape(call.output.shape)
         of_loss = velocity * loss_rate(slope, call.output, velocity) * groups
         curvatures = curvatures + of_loss.reshape(groups, -1).sum(1)
-    return BatchCurvatures(curvatures, squared_norms, float(loss.detach()))
+    counts = [trace.jets[i].multiplications(first=i == trace.first) for i in trace.moving]
+    cost = groups * sum(ours for _, ours in counts) / sum(gradient for gradient, _ in counts)
+    return BatchCurvatures(curvatures, squared_norms, float(loss.detach()), cost)
 
 
 def _along_gradient(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:

@@ -70,6 +70,10 @@ class Jet(ABC):
     def push_along_gradient(self, velocity: Tensor | None) -> tuple[Tensor | None, Contribution]:
         """Velocity of the output from that of the input, each group moving along its own gradient, and what it adds."""
 
+    def multiplications(self, *, first: bool) -> tuple[int, int]:
+        """Counted after `forward`: of a gradient, and of all that `curvature` asks of the layer (`first`: lowest)."""
+        return 0, 0
+
     def per_group(self, entries: Tensor) -> Tensor:
         """Sum within each group."""
         return entries.reshape(self.groups, -1).sum(1)

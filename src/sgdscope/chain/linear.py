@@ -58,16 +58,25 @@ class Linear(Jet):
         if self.layer.bias is not None:
             u = u + delta.sum(1, keepdim=True)
         norm = (delta * u).sum((1, 2))
+        moved = u.reshape(self.slope.shape)
         if velocity is None:
-            return u.flatten(0, 1), (norm, torch.zeros_like(norm))
+            return moved, (norm, torch.zeros_like(norm))
         curvature = 2 * (delta * _times_gram(self._grouped(velocity), a, delta)).sum((1, 2))
-        return torch.addmm(u.flatten(0, 1), velocity, self.weight.t()), (norm, curvature)
+        _rows(moved).addmm_(_rows(velocity), self.weight.t())
+        return moved, (norm, curvature)
+
+    def multiplications(self, *, first: bool) -> tuple[int, int]:
+        """Forward, back and the gradient; or forward, back, along the gradient, and one or two Gram products."""
+        rows, width_in, width_out = self.input.numel() // self.input.shape[-1], *reversed(self.weight.shape)
+        once = rows * width_in * width_out
+        gram = min(rows // self.groups * (width_in + width_out) * rows, 2 * once)
+        return (2 * once, once + gram) if first else (3 * once, 3 * once + 2 * gram)
 
     def _with_bias(self, weight: Tensor, slope: Tensor) -> list[Tensor]:
         return [weight] if self.layer.bias is None else [weight, _rows(slope).sum(0)]
 
     def _grouped(self, x: Tensor) -> Tensor:
-        return x.reshape(self.groups, len(x) // self.groups, -1)
+        return x.reshape(self.groups, -1, x.shape[-1])
 
 
 def _rows(x: Tensor) -> Tensor:
