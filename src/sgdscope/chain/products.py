@@ -91,13 +91,13 @@ class ChainProducts:
 
     def _compact(self, span_for: Risk | None) -> Span | None:
         """Feed the first layer with the coordinates of the data, if that pays."""
-        jets = self._pieces[0].jets
         first = self._pieces[0].first
-        plain = all(isinstance(jet, Reshape) for jet in jets[:first])
-        if not plain or not isinstance(jets[first], Linear) or jets[first].input.dim() != 2:
+        below, lowest = self._pieces[0].jets[:first], self._pieces[0].jets[first]
+        plain = all(isinstance(jet, Reshape) for jet in below)
+        if not plain or not isinstance(lowest, Linear) or lowest.input.dim() != 2:
             return None
         self._inputs = self._given.flatten(1)
-        span = span_of(self._inputs, jets[first].layer.out_features, span_for)
+        span = span_of(self._inputs, len(lowest.weight), span_for)
         if span is not None:
             for piece, rows in zip(self._pieces, span.coordinates.split(self._sizes), strict=True):
                 piece.jets[first].input = rows

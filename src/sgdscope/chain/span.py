@@ -37,11 +37,12 @@ class Span:
     def restrict(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """``W Qᵀ``, shape ``(outputs, samples)``: what derivatives see of the weights ``(outputs, features)``."""
         seen = (inputs @ weights.t()).double()
-        return torch.linalg.solve_triangular(self.coordinates.double(), seen, upper=False).t().to(weights)
+        solved: Tensor = torch.linalg.solve_triangular(self.coordinates.double(), seen, upper=False)
+        return solved.t().to(weights)
 
     def lift(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """``V Q``, shape ``(outputs, features)``, of weights ``(outputs, samples)``."""
-        mixed = torch.linalg.solve_triangular(self.coordinates.double().t(), weights.double().t(), upper=True)
+        mixed: Tensor = torch.linalg.solve_triangular(self.coordinates.double().t(), weights.double().t(), upper=True)
         return mixed.t().to(weights) @ inputs
 
 
