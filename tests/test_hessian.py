@@ -1,11 +1,14 @@
 """Hessian products: against dense second derivatives, over chunks, through every kind of layer and ambient mode."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from scipy.sparse.linalg import eigsh
 
 from sgdscope import vectors
+from sgdscope.evaluation import _PlainWeightNorm as plain_norm
 from sgdscope.hessian import Hessian
 from tests.cases import CASES, by_case, dense, diagonal, flat
 
@@ -32,6 +35,42 @@ def test_products_against_a_dense_hessian(case, mode, method):
         assert float((flat(ours) - matrix @ flat(x)).norm()) < 1e-10 * scale
     assert curvature == pytest.approx(float(flat(v) @ matrix @ flat(v)), abs=1e-10 * scale)
     torch.testing.assert_close(flat(risk.gradient()[1]), gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(**by_case(only=lambda case: case.name != "MultiheadAttention"))
+@pytest.mark.parametrize("method", ["auto", "graph"])
+def test_gauss_newton_products_against_dense_jacobians(case, method):
+    risk = case.risk(mode="eval")
+    data = case.data()
+    inputs = data[0] if isinstance(data, tuple) else data["x"]
+    weights = dict(zip(risk.names, (p.detach() for p in risk.parameters), strict=True))
+    risk.model.eval()  # as torch.func will see it; the risk sets its own mode anyway
+
+    def output(w):
+        return torch.func.functional_call(risk.model, w, (inputs,))
+
+    with torch.random.fork_rng([]), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), plain_norm():
+        columns = torch.func.jacrev(output)(weights)
+        f = output(weights).detach()
+    jacobian = torch.cat([columns[n].reshape(f.numel(), -1) for n in risk.names], 1)
+    batch = case.data()
+    of_loss = torch.func.hessian(lambda f: case.loss(lambda _: f, copy.copy(batch)))(f).reshape(f.numel(), f.numel())
+    matrix = jacobian.T @ of_loss @ jacobian
+    v = vectors.random_like(risk.parameters, torch.Generator().manual_seed(0))
+    with Hessian(risk, method=method, kind="gauss_newton") as hessian:
+        found, gradient = hessian.product(v), hessian.gradient
+    assert float((flat(found) - matrix @ flat(v)).norm()) < 1e-10 * float(matrix.norm() * flat(v).norm())
+    torch.testing.assert_close(flat(gradient), flat(risk.gradient()[1]), rtol=1e-10, atol=1e-12)
+
+
+def test_a_loss_without_gauss_newton_matrix():
+    risk = diagonal([1.0, 2.0])
+    with pytest.raises(
+        ValueError, match="expected a loss of the output of one call of the model, for its Gauss-Newton"
+    ):
+        Hessian(risk, kind="gauss_newton").__enter__()
+    with pytest.raises(ValueError, match="expected kind 'hessian' or 'gauss_newton', got 'fisher'"):
+        Hessian(risk, kind="fisher")
 
 
 @pytest.mark.parametrize(**by_case(only=lambda case: case.additive))

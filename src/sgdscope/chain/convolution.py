@@ -45,9 +45,9 @@ class Convolution(Jet):
         """The transposed convolution."""
         return self._pulled(slope, self.weight)
 
-    def gradients(self) -> list[Tensor]:
+    def gradients(self, slope: Tensor) -> list[Tensor]:
         """The correlation of slope and input, and the sum of the slopes."""
-        return self._correlated(self.input, self.slope, bias=self.layer.bias is not None)
+        return self._correlated(self.input, slope, bias=self.layer.bias is not None)
 
     def push(self, velocity: Tensor | None, direction: Sequence[Tensor]) -> Tensor | None:
         """``W ∗ velocity + V ∗ a + v``."""
@@ -62,7 +62,7 @@ class Convolution(Jet):
     def pull_rate(self, rate: Tensor, direction: Sequence[Tensor], *, to_input: bool) -> tuple[Tensor, list[Tensor]]:
         """Transposed convolutions of rate with W and slope with V; correlations of rate with a, slope with velocity."""
         rate = laid_out(rate)
-        products = self._correlated(self.input, rate, bias=self.layer.bias is not None)
+        products = self.gradients(rate)
         if self.velocity is not None:
             products[0] += self._correlated(self.velocity, self.slope, bias=False)[0]
         if to_input:

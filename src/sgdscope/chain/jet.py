@@ -54,8 +54,8 @@ class Jet(ABC):
     def pull(self, slope: Tensor) -> Tensor:
         """Derivative of the loss by the input, from that by the output."""
 
-    def gradients(self) -> list[Tensor]:
-        """Derivatives of the loss by the parameters, from `slope`."""
+    def gradients(self, slope: Tensor) -> list[Tensor]:
+        """Derivatives of the loss by the parameters, from that by the output."""
         return []
 
     @abstractmethod

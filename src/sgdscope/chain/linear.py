@@ -25,9 +25,9 @@ class Linear(Jet):
         """``slope W``."""
         return slope @ self.weight
 
-    def gradients(self) -> list[Tensor]:
+    def gradients(self, slope: Tensor) -> list[Tensor]:
         """``slopeᵀ a`` and the sum of the slopes."""
-        return self._with_bias(_rows(self.slope).t() @ _rows(self.input), self.slope)
+        return self._with_bias(_rows(slope).t() @ _rows(self.input), slope)
 
     def push(self, velocity: Tensor | None, direction: Sequence[Tensor]) -> Tensor | None:
         """``velocity Wᵀ + a Vᵀ + v``."""

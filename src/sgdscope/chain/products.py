@@ -17,6 +17,9 @@ from sgdscope.chain.trace import Trace, forward_replaced, loss_rate, slope_at
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector
 
+Kind = Literal["hessian", "gauss_newton"]
+"""Which matrix."""
+
 _PIECE = {"cpu": 4 << 20}
 """Bytes of the largest activation of one piece, by device: beyond that the caches no longer hold what is at work."""
 
@@ -61,17 +64,20 @@ class ChainProducts:
     def gradient(self) -> Vector:
         """The gradient, computed anew: a third of its cost."""
         with torch.no_grad():
-            return self._summed([g for jet in piece.jets for g in jet.gradients()] for piece in self._pieces)
+            return self._summed(
+                [g for jet in piece.jets if jet.parameters for g in jet.gradients(jet.slope)] for piece in self._pieces
+            )
 
-    def product(self, v: Sequence[Tensor]) -> Vector:
-        """``H v``."""
+    def product(self, v: Sequence[Tensor], kind: Kind = "hessian") -> Vector:
+        """``H v``, or of the Gauss-Newton matrix ``Jᵀ H_ℓ J v``: the same without the network's own curvature."""
+        pull = self._pull if kind == "hessian" else self._pull_straight
         with torch.no_grad():
             velocity = torch.cat([self._push(piece, v) for piece in self._pieces])
         with torch.enable_grad():
             rate = loss_rate(self._slope, self._output, velocity.reshape(self._output.shape))
         with torch.no_grad():
             parts = zip(self._pieces, rate.split(self._sizes), strict=True)
-            return self._summed(self._pull(piece, part, v) for piece, part in parts)
+            return self._summed(pull(piece, part, v) for piece, part in parts)
 
     def restrict(self, v: Sequence[Tensor]) -> Vector:
         """What a vector shaped like the parameters is in the coordinates of `span`; itself without one."""
@@ -144,6 +150,17 @@ class ChainProducts:
             rate, found = jet.pull_rate(rate, directions[index], to_input=index > piece.first)
             products[:0] = found
             jet.velocity = None
+        return products
+
+    def _pull_straight(self, piece: Trace, rate: Tensor, v: Sequence[Tensor]) -> list[Tensor]:
+        """As a slope is pulled: `v` no longer matters."""
+        products: list[Tensor] = []
+        for index in reversed(piece.moving):
+            jet = piece.jets[index]
+            products[:0] = jet.gradients(rate)
+            jet.velocity = None
+            if index > piece.first:
+                rate = jet.pull(rate)
         return products
 
     def _summed(self, parts: Iterator[list[Tensor]] | Sequence[list[Tensor]]) -> Vector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,24 +46,27 @@ class forward_replaced:  # noqa: N801 (reads as a verb where it is used)
     Raises NotAChainError in the model's second call: derivatives of the first would be lost.
     """
 
-    def __init__(self, model: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, function: Callable[..., Tensor]) -> None:
         self.model, self.function = model, function
         self.output: Tensor | None = None
 
     def __enter__(self) -> forward_replaced:
-        self.model.__dict__["forward"] = self._forward  # a chain has none there, see `layers_of`
+        self._before = self.model.__dict__.get("forward")
+        self.model.__dict__["forward"] = self._forward
         return self
 
     def __exit__(self, *_: object) -> None:
         del self.model.__dict__["forward"]
+        if self._before is not None:
+            self.model.__dict__["forward"] = self._before
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, *inputs: Any, **named: Any) -> Tensor:
         if self.output is not None:
             raise NotAChainError("the loss calls the model more than once")
-        if x.requires_grad:
+        if any(isinstance(x, Tensor) and x.requires_grad for x in (*inputs, *named.values())):
             raise NotAChainError("the model's input depends on the parameters")
         with torch.no_grad():
-            self.output = self.function(x).detach()
+            self.output = self.function(*inputs, **named).detach()
         return self.output.requires_grad_()
 
 

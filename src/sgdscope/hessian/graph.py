@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from sgdscope.batches import Batch
+from sgdscope.chain.layers import NotAChainError
+from sgdscope.chain.products import Kind
+from sgdscope.chain.trace import forward_replaced, loss_rate, slope_at
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector
 
@@ -32,10 +35,67 @@ class GraphProducts:
         """The gradient."""
         return [g.detach() for g in self._graph]
 
-    def product(self, v: Sequence[Tensor]) -> Vector:
+    def product(self, v: Sequence[Tensor], kind: Kind = "hessian") -> Vector:
         """``H v``; parameters the gradient's graph does not reach (linear loss) give zeros."""
         pairs = [(g, x) for g, x in zip(self._graph, v, strict=True) if g.requires_grad]
         if not pairs:
             return [torch.zeros_like(p) for p in self._leaves]
         outputs, cotangents = zip(*pairs, strict=True)
         return list(torch.autograd.grad(outputs, self._leaves, cotangents, retain_graph=True, materialize_grads=True))
+
+
+class GaussNewtonGraph:
+    r"""Products with the Gauss-Newton matrix :math:`J^\top H_\ell J` of one batch, through autograd.
+
+    J is the derivative of the model's output, found by calling the model once, :math:`H_\ell` the Hessian of the loss
+    by that output. To be made inside ``risk.evaluating``. Cost of a product: 2 to 3 gradients.
+
+    Raises ValueError if the loss is no function of the output of one call of the model.
+    """
+
+    span = None
+    """Vectors are shaped like the parameters."""
+
+    def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor]) -> None:
+        self._leaves = leaves
+        recorded: list[Tensor] = []
+        original = risk.model.forward
+
+        def forward(*inputs: object, **named: object) -> Tensor:
+            with torch.enable_grad():
+                output = original(*inputs, **named)
+            if not isinstance(output, Tensor):
+                raise NotAChainError(f"the model returns a {type(output).__name__}, not one tensor")
+            recorded.append(output)
+            return output
+
+        try:
+            with forward_replaced(risk.model, forward) as call:
+                loss = risk.loss(batch)
+            self._slope = slope_at(loss, call.output, leaves)
+        except NotAChainError as error:
+            raise ValueError(f"expected a loss of the output of one call of the model, for its Gauss-Newton matrix; "
+                             f"got one where {error}") from None  # fmt: skip
+        assert call.output is not None
+        self._output, self._own = call.output, recorded[0]
+        self.value = float(loss.detach())
+
+    @property
+    def gradient(self) -> Vector:
+        """The gradient."""
+        return self._pulled(self._slope.detach())
+
+    def product(self, v: Sequence[Tensor], kind: Kind = "gauss_newton") -> Vector:
+        """``Jᵀ H_ℓ J v``: J v as the derivative by u of the linear map ``Jᵀ u``, along v."""
+        with torch.enable_grad():
+            u = torch.zeros_like(self._own, requires_grad=True)
+            image = torch.autograd.grad(
+                self._own, self._leaves, u, create_graph=True, retain_graph=True, materialize_grads=True
+            )
+            (velocity,) = torch.autograd.grad(image, u, list(v), materialize_grads=True)
+            rate = loss_rate(self._slope, self._output, velocity)
+        return self._pulled(rate)
+
+    def _pulled(self, slope: Tensor) -> Vector:
+        found = torch.autograd.grad(self._own, self._leaves, slope, retain_graph=True, materialize_grads=True)
+        return list(found)

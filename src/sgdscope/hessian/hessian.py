@@ -14,10 +14,10 @@ from torch import Tensor
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
-from sgdscope.chain.products import ChainProducts
+from sgdscope.chain.products import ChainProducts, Kind
 from sgdscope.chain.span import Span
 from sgdscope.evaluation import plain_autograd
-from sgdscope.hessian.graph import GraphProducts
+from sgdscope.hessian.graph import GaussNewtonGraph, GraphProducts
 from sgdscope.hessian.refusal import chain_refusal
 from sgdscope.risk import Risk, whole
 from sgdscope.vectors import Vector
@@ -46,6 +46,9 @@ class Hessian:
     (`chain`) by hand-written derivatives, ``"chain"``: faster with convolutions, in less memory. ``"auto"`` takes
     the second where a comparison on a few samples, once per risk, agrees; `refusal` says why not.
 
+    ``kind="gauss_newton"`` gives the Gauss-Newton matrix :math:`J^\top H_\ell J` instead (J: derivative of the model's
+    output, :math:`H_\ell`: Hessian of the loss by it), for losses that are a function of one call of the model.
+
     ``compact=True`` asks for shorter vectors where a network by hand is fed with fewer samples than they have features
     (see `chain.span`): all vectors, the gradient too, are then in coordinates of the data's span, with the same inner
     products and the same eigenvalues except for zeros. `restrict` and `lift` lead there and back; `span` is None where
@@ -56,12 +59,16 @@ class Hessian:
         span: coordinates of the compact vectors while open; None if they are shaped like the parameters.
         refusal: why products are not taken by hand; empty if they are.
 
-    Raises ValueError for an unknown method, or for ``"chain"`` on a risk that refuses it.
+    Raises ValueError for an unknown method or kind, for ``"chain"`` on a risk that refuses it, and on entering for the
+    Gauss-Newton matrix of a loss that has none.
     """
 
     def __init__(
-        self, risk: Risk, batch: Batch | None = None, *, seed: int = 0, method: Method = "auto", compact: bool = False
-    ) -> None:
+        self, risk: Risk, batch: Batch | None = None, *, seed: int = 0, method: Method = "auto",
+        kind: Kind = "hessian", compact: bool = False,
+    ) -> None:  # fmt: skip
+        if kind not in ("hessian", "gauss_newton"):
+            raise ValueError(f"expected kind 'hessian' or 'gauss_newton', got {kind!r}")
         if method not in ("auto", "chain", "graph"):
             raise ValueError(f"expected method 'auto', 'chain' or 'graph', got {method!r}")
         self.refusal = "asked for the graph" if method == "graph" else chain_refusal(risk)
@@ -71,12 +78,13 @@ class Hessian:
         self.risk = risk
         self.seed = seed
         self.cost = 0.0
+        self.kind: Kind = kind
         self.compact = compact
         self.span: Span | None = None
         self._whole = batch is None
         self._batch = whole(risk) if batch is None else batch
         self._open = False
-        self._kept: ChainProducts | GraphProducts | None = None
+        self._kept: ChainProducts | GraphProducts | GaussNewtonGraph | None = None
         self._value: float | None = None
         self._gradient: Vector | None = None
 
@@ -135,7 +143,7 @@ class Hessian:
         if self._kept is not None:
             self.cost += PRODUCT_ON_GRAPH * len(vs)
             with plain_autograd(self.risk.device.type):
-                return [self._kept.product(v) for v in vs]
+                return [self._kept.product(v, self.kind) for v in vs]
         risk = self.risk
         # One block over all chunks, so that dropout masks are those of `risk.gradient`.
         with risk.evaluating(seed=self.seed, second_order=True) as leaves:
@@ -153,9 +161,9 @@ class Hessian:
         """A vector that products take or give, shaped like the parameters."""
         return self._kept.lift(v) if isinstance(self._kept, ChainProducts) else list(v)
 
-    def _recorded(self, batch: Batch, leaves: list[Tensor]) -> ChainProducts | GraphProducts:
+    def _recorded(self, batch: Batch, leaves: list[Tensor]) -> ChainProducts | GraphProducts | GaussNewtonGraph:
         if self.refusal:
-            return GraphProducts(self.risk, batch, leaves)
+            return (GraphProducts if self.kind == "hessian" else GaussNewtonGraph)(self.risk, batch, leaves)
         single = self._batch is not None
         return ChainProducts(self.risk, batch, leaves, compact=self.compact and single,
                              span_for=self.risk if self._whole else None)  # fmt: skip
@@ -167,7 +175,7 @@ class Hessian:
         kept = self._recorded(chunk, leaves)
         weight = length(chunk) / self.risk.size
         for total, v in zip(totals, vs, strict=True):
-            torch._foreach_add_(total, kept.product(v), alpha=weight)
+            torch._foreach_add_(total, kept.product(v, self.kind), alpha=weight)
 
     def curvature(self, v: Sequence[Tensor]) -> float:
         """``vᵀ H v``."""

@@ -10,7 +10,7 @@ import torch
 from sgdscope import vectors
 from sgdscope.chain import NotAChainError, check_chain
 from sgdscope.chain.products import ChainProducts
-from sgdscope.hessian.graph import GraphProducts
+from sgdscope.hessian.graph import GaussNewtonGraph, GraphProducts
 from sgdscope.risk import Risk
 
 _refusals: WeakKeyDictionary[Risk, str] = WeakKeyDictionary()
@@ -40,7 +40,12 @@ def _self_check(risk: Risk) -> str | None:
         v = vectors.random_like([p.detach() for p in risk.parameters], torch.Generator().manual_seed(0))
         with risk.evaluating(second_order=True) as leaves:
             plain, by_hand = GraphProducts(risk, batch, leaves), ChainProducts(risk, batch, leaves)
-            pairs = [("gradient", plain.gradient, by_hand.gradient), ("Hv", plain.product(v), by_hand.product(v))]
+            straight = GaussNewtonGraph(risk, batch, leaves)
+            pairs = [
+                ("gradient", plain.gradient, by_hand.gradient),
+                ("Hv", plain.product(v), by_hand.product(v)),
+                ("Gauss-Newton product", straight.product(v), by_hand.product(v, "gauss_newton")),
+            ]
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         return f"self-check: {type(error).__name__}: {error}" if not isinstance(error, NotAChainError) else str(error)
     told = False
