@@ -18,11 +18,24 @@ def test_what_is_left_open_depends_on_the_data():
     cifar = RunConfig(data="cifar10", data_dir=Path("x"), model="cnn").resolved()
     assert (cifar.subset, cifar.width, cifar.activation, cifar.lr) == (8192, None, "relu", 0.01)
     assert RunConfig(optimizer="adamw").resolved().lr == 0.001
+    assert RunConfig(optimizer="torch.optim:Adam").resolved().lr == 0.001
+    text = RunConfig(data="text").resolved()
+    assert (text.model, text.norm, text.loss, text.context_length) == ("transformer", "layer", "cross-entropy", 32)
+    table = RunConfig(data="table", data_file=Path("x")).resolved()
+    assert (table.model, table.width, table.depth, table.norm) == ("mlp", 64, 2, "none")
+    assert RunConfig(data="text", norm="none").resolved().norm == "none"
+
+
+def test_a_resnet_without_norm_has_weights_that_keep_the_signal():
+    assert RunConfig(model="resnet").resolved().initialisation == "he"
+    assert RunConfig(model="resnet", norm="none").resolved().initialisation == "he"
+    assert RunConfig(model="resnet", norm="batch").resolved().initialisation == "uniform-zero-bias"
+    assert RunConfig(model="resnet", initialisation="default").resolved().initialisation == "default"
     assert RunConfig(steps=10).resolved().checkpoint_every == 1
 
 
 def test_your_own_data_are_used_whole_by_default():
-    for data in ("folder", "npz"):
+    for data in ("folder", "npz", "table"):
         assert RunConfig(data=data, data_dir=Path("x")).resolved().subset == 0
 
 
@@ -57,10 +70,32 @@ def test_what_is_given_stays():
         ({"momentum": 1.0}, "expected --momentum in [0, 1), got 1.0"),
         ({"budget": 0.0}, "expected --budget in (0, 1], the share of time for measuring, got 0.0"),
         ({"data": "mnist"}, "expected --data-dir with --data mnist: the folder that holds it\n"
-                            "hint: nothing is downloaded; --data digits needs no files"),
+                            "hint: nothing is downloaded; --data digits and --data text need no files"),
+        ({"data": "npz"}, "expected --data-file with --data npz: the file that holds it\n"
+                          "hint: nothing is downloaded; --data digits and --data text need no files"),
+        ({"data_file": Path("x")}, "expected --data-dir with --data digits, got --data-file x"),
+        ({"data": "text", "data_file": Path("x"), "data_dir": Path("y")},
+         "expected --data-file or --data-dir, not both with --data text, got --data-file x"),
+        ({"data": "text", "model": "cnn"}, "expected --model transformer with --data text, got cnn"),
+        ({"model": "transformer"}, "expected --model mlp, cnn or resnet with --data digits, got transformer"),
+        ({"data": "text", "loss": "squared-error"},
+         "expected --loss cross-entropy with --data text, got squared-error"),
+        ({"image_size": 8}, "expected --image-size only with --data folder, got it with --data digits"),
+        ({"context_length": 8}, "expected --context-length only with --data text, got it with --data digits"),
+        ({"target": "y"}, "expected --target only with --data table, got it with --data digits"),
+        ({"task": "regression"}, "expected --task only with --data table, got it with --data digits"),
+        ({"ignore_columns": ("x",)}, "expected --ignore-columns only with --data table, got it with --data digits"),
+        ({"data": "text", "context_length": 0}, "expected --context-length > 0, got 0"),
         ({"data": "imagenet"}, "expected --data among digits, cifar10, mnist, fashion-mnist, folder, npz, "
-                               "got 'imagenet'"),
-        ({"optimizer": "adam"}, "expected --optimizer among sgd, momentum, nesterov, adamw, got 'adam'"),
+                               "table, text, got 'imagenet'"),
+        ({"norm": "instance"}, "expected --norm among default, none, batch, group, layer, got 'instance'"),
+        *(({"optimizer": name}, "expected --optimizer among sgd, momentum, nesterov, adamw, or a class as "
+                                f"package.module:Class, got {name!r}\n"
+                                "hint: torch's own are torch.optim:Adam, torch.optim:RMSprop, …")
+          for name in ("adam", "torch.optim.Adam", "torch.optim:", ":Adam", "a-b:C")),
+        *(({"optimizer_options": ("eps=1e-6", text)}, f"expected --optimizer-options as key=value, got {text!r}\n"
+           "hint: several stand one after the other: --optimizer-options betas=(0.9,0.95) eps=1e-6")
+          for text in ("nesterov", "=1", "a b=1")),
         ({"loss": "hinge"}, "expected --loss among half-squared-error, squared-error, cross-entropy, got 'hinge'"),
         ({"schedule": "wsd"}, "expected --schedule among constant, cosine, linear, step, got 'wsd'"),
         ({"steps": 1.5}, "expected --steps as a whole number, got 1.5"),
@@ -96,13 +131,35 @@ def test_a_run_longer_than_its_schedule_stays_at_the_end():
 
 
 def test_through_json_and_back():
-    config = RunConfig(data="npz", data_dir=Path("a") / "b.npz", lr=0.1).resolved()
-    content = json.loads(json.dumps(config.to_json()))
-    assert RunConfig.from_json(content) == config
-    assert RunConfig.from_json(content | {"of a later version": 1}) == config
+    for config in (
+        RunConfig(data="npz", data_dir=Path("a") / "b.npz", lr=0.1),
+        RunConfig(data="table", data_file=Path("a.csv"), target="y", task="regression", ignore_columns=("b", "c")),
+        RunConfig(data="text", optimizer="a.b:C", optimizer_options=("betas=(0.9,0.95)",)),
+    ):
+        content = json.loads(json.dumps(config.resolved().to_json()))
+        assert RunConfig.from_json(content) == config.resolved()
+        assert RunConfig.from_json(content | {"of a later version": 1}) == config.resolved()
 
 
-@pytest.mark.parametrize("content", [{"lr": "fast"}, {"steps": "many"}, {"model": "vit"}, {"lr": -1.0}])
+def test_a_run_of_an_earlier_version_can_be_read():
+    content = RunConfig().resolved().to_json()
+    for name in ("data_file", "context_length", "target", "task", "ignore_columns", "heads", "optimizer_options"):
+        del content[name]
+    assert RunConfig.from_json(content) == RunConfig().resolved()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"lr": "fast"},
+        {"steps": "many"},
+        {"model": "vit"},
+        {"lr": -1.0},
+        {"optimizer": 3},
+        {"ignore_columns": 3},
+        {"data_file": 3},
+    ],
+)
 def test_a_manifest_of_something_else_is_refused(content):
     with pytest.raises(ConfigError, match="the run's manifest holds no usable configuration: "):
         RunConfig.from_json(content)

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
 NUMBERS = "estimate series verdict records edge_units regime"
 PROBE = "risk batches evaluation vectors chain hessian"  # floor 1: the risk and what it is made of
-TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint"
+TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint optimizers"
 MAY_IMPORT = {
     # floor 0: no torch
     "_version": "",
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",
     "sampler": "",
     "checkpoint": f"records sampler {PROBE}",
+    "optimizers": "config checkpoint",
     "train": f"{TRAINED_WITH} _version {PROBE}",
     "edge_test": f"{TRAINED_WITH} train _version {PROBE}",
     "sweep": f"{TRAINED_WITH} train edge_test _version {PROBE}",

@@ -15,26 +15,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sgdscope import checkpoint, models, report, train, what_if
+from sgdscope import checkpoint, models, report, train
 from sgdscope.config import ConfigError, RunConfig
 from sgdscope.data import DataError
-from sgdscope.monitor import readings
 from sgdscope.records import RecordsError, RunWriter, open_run
+from tests.quick_readings import quick_readings
 
 SMALL = RunConfig(subset=48, width=6, batch_size=8, steps=24, every=8, checkpoint_every=8, lr=0.2)
 
 
-@pytest.fixture(autouse=True)
-def few_batches(monkeypatch):
-    """Readings as the monitor takes them, but of fewer batches: how well they measure is tested elsewhere."""
-    few = {"min_batches": 2, "max_batches": 6}
-    for module in (readings, what_if):
-        sharpness = module.batch_sharpness
-        monkeypatch.setattr(module, "batch_sharpness", lambda *a, f=sharpness, **options: f(*a, **options | few))
-    interaction = readings.gradient_noise_interaction
-    monkeypatch.setattr(
-        readings, "gradient_noise_interaction", lambda *a, **options: interaction(*a, **options | {"batches": 2})
-    )
+few_batches = pytest.fixture(autouse=True)(quick_readings)
 
 
 def weights(run):
@@ -98,6 +88,60 @@ def test_every_setting_trains(tmp_path, model, settings, monkeypatch):
     assert last["model/" + next(iter(train.Training(config.resolved()).model.state_dict()))].dtype == (
         torch.float64 if settings["precision"] == "float64" else torch.float32
     )
+
+
+NORMED = [("cnn", "batch"), ("cnn", "group"), ("cnn", "layer"), ("resnet", "group"), ("resnet", "layer")]
+
+
+@pytest.mark.parametrize(("model", "norm"), NORMED, ids="-".join)
+def test_every_norm_trains(tmp_path, model, norm, monkeypatch):
+    monkeypatch.setattr(train, "usual_changes", lambda *_, **__: [])
+    run = train.train(replace(SMALL, model=model, norm=norm, width=4, depth=1, steps=3, subset=24), tmp_path / "a")
+    assert run.status == "finished"
+    assert [e.reason for _, _, e in run.rows if "Error" in e.reason] == []
+    assert run.manifest["risk"]["batch_dependent"] == (norm == "batch")
+
+
+TABLE = "x,kind,y,z\n" + "".join(f"{i % 7},{'abc'[i % 3]},{i % 5},{i * 37 % 100 / 7}\n" for i in range(60))
+
+
+@pytest.fixture
+def other_data(tmp_path):
+    """Settings of a small run on a text, on a table with classes and on one with numbers to predict."""
+    (tmp_path / "t.csv").write_text(TABLE)
+    (tmp_path / "t.txt").write_text("in the beginning there was a word and then another\n" * 20)
+    table = replace(SMALL, data="table", data_file=tmp_path / "t.csv")
+    return {
+        "text": replace(SMALL, data="text", data_file=tmp_path / "t.txt", width=8, depth=1, context_length=6),
+        "classes": replace(table, target="y", ignore_columns=("z",)),
+        "numbers": replace(table, target="z"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["text", "classes", "numbers"])
+@pytest.mark.parametrize("settings", [{"precision": "float64"}, {"precision": "bfloat16"}, {"optimizer": "adamw"}],
+                         ids=lambda s: next(iter(s.values())))  # fmt: skip
+def test_text_and_tables_train(tmp_path, other_data, kind, settings):
+    run = train.train(replace(other_data[kind], lr=0.01, **settings), tmp_path / "a")
+    assert run.status == "finished"
+    assert [e.reason for _, _, e in run.rows if "Error" in e.reason] == []
+    assert {"batch_sharpness", "lambda_max", "edge_ratio"} <= {e.name for _, _, e in run.rows}
+
+
+def test_the_loss_of_a_text_is_the_mean_over_all_positions(other_data):
+    training = train.Training(other_data["text"].resolved())
+    tokens, labels = training.next_batch()
+    log_probabilities = training.model(tokens).log_softmax(-1)
+    by_hand = -sum(log_probabilities[i, j, labels[i, j]] for i in range(8) for j in range(6)) / 48
+    torch.testing.assert_close(training.loss_fn(training.model, (tokens, labels)), by_hand)
+
+
+def test_the_loss_of_a_regression_is_on_the_standardised_numbers(other_data):
+    training = train.Training(other_data["numbers"].resolved())
+    inputs, targets = training.next_batch()
+    assert targets.shape == (8, 1)
+    by_hand = (training.model(inputs) - targets).square().mean()
+    torch.testing.assert_close(training.loss_fn(training.model, (inputs, targets)), by_hand)
 
 
 def test_other_sizes_that_train(tmp_path):
@@ -164,6 +208,16 @@ def test_a_finished_run_is_extended_bit_for_bit(tmp_path, optimizer, sampling, d
         late = [(s, v) for s, v in values(whole, name, 39) if s > 19]
         assert [(s, v) for s, v in values(extended, name, 39) if s > 19] == late
         assert late
+
+
+@pytest.mark.parametrize("kind", ["text", "classes", "numbers"])
+@pytest.mark.parametrize("optimizer", ["momentum", "torch.optim:NAdam"])
+def test_text_tables_and_given_optimizers_go_on_bit_for_bit(tmp_path, other_data, kind, optimizer):
+    config = replace(other_data[kind], optimizer=optimizer, lr=0.01, batch_size=7)
+    whole = train.train(config, tmp_path / "whole")
+    train.train(replace(config, steps=11), tmp_path / "part")
+    torch.manual_seed(12345)
+    assert same(whole.path, train.resume(tmp_path / "part", steps=24).path)
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
@@ -356,7 +410,7 @@ def test_a_prediction_that_raises_is_a_row(tmp_path, monkeypatch):
         ({"device": "toaster"}, ConfigError, "expected a usable device, got 'toaster': "),
         ({"norm": "batch"}, ConfigError, "norm"),
         ({"data": "npz", "data_dir": Path("/nowhere.npz")}, DataError, "expected the data of npz at /nowhere.npz"),
-        ({"image_size": 8}, DataError, "expected size only with the data set folder"),
+        ({"image_size": 8}, ConfigError, "expected --image-size only with --data folder"),
     ],
 )
 def test_what_makes_no_run_leaves_no_folder(tmp_path, change, error, message):

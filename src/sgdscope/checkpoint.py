@@ -78,6 +78,22 @@ def save(
     return folder
 
 
+def unstorable(optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of what an optimizer keeps that is neither a tensor nor plain JSON, so that no checkpoint can hold it."""
+    state = optimizer.state_dict()
+    entries = [item for kept in state["state"].values() for item in kept.items() if not isinstance(item[1], Tensor)]
+    entries += [item for group in state["param_groups"] for item in group.items()]
+    return sorted({str(name) for name, value in entries if not _plain(value)})
+
+
+def _plain(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _checksum(path: Path) -> int:
     total = 0
     with open(path, "rb") as file:

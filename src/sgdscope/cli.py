@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -46,8 +46,8 @@ def run(
         _only_steps(config, out)
         finished = bar.around(lambda: train.resume(resume, steps=config.steps, progress=bar))
     else:
-        config.resolved()  # wrong settings are told before torch is asked for anything
-        folder = out if out is not None else _free_folder(Path("runs"), f"{config.data}-{config.model}")
+        resolved = config.resolved()  # wrong settings are told before torch is asked for anything
+        folder = out if out is not None else _free_folder(Path("runs"), f"{resolved.data}-{resolved.model}")
         finished = bar.around(lambda: train.train(config, folder, progress=bar, command=command))
     page = _write_report(finished, None)
     print(summary(finished))
@@ -94,19 +94,22 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
     return 0
 
 
-def threshold(
-    lr: float, momentum: float = 0.0, method: Literal["sgd", "nesterov"] = "sgd", full_batch: bool = False
-) -> int:
+def threshold(lr: float, momentum: float = 0.0, method: str = "sgd", full_batch: bool = False) -> int:
     """Print the curvature at which a step size stops being stable, with formula, scope and source.
 
     Args:
         lr: learning rate.
         momentum: as PyTorch defines it (the gradient is not multiplied by 1 − momentum).
-        method: Nesterov or plain (heavy-ball) momentum.
+        method: sgd (plain, or heavy ball with --momentum) or nesterov; for others there is no theory.
         full_batch: full-batch descent instead of SGD.
     """
     from sgdscope.theory import stability
 
+    if method not in ("sgd", "nesterov"):
+        raise ConfigError(
+            f"expected --method sgd or nesterov, got {method!r}, for which no theory names a threshold\n"
+            "hint: sgdscope run --optimizer … reports the edge ratio, which every optimizer has"
+        )
     try:
         found = stability.threshold(lr, momentum, nesterov=method == "nesterov", full_batch=full_batch)
     except ValueError as error:

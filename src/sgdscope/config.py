@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adamw")
+"""Optimizers with a name; any other is a class, given as ``package.module:Class``."""
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "": {"model": "mlp", "subset": 8192, "activation": "relu", "initialisation": "default",
+         "loss": "squared-error", "lr": 0.01, "batch_size": 16, "steps": 40_000, "mlp": (512, 2)},
+    "digits": {"subset": 256, "activation": "tanh", "initialisation": "uniform-zero-bias",
+               "loss": "half-squared-error", "lr": 0.7, "batch_size": 8, "steps": 20_000, "mlp": (32, 1)},
+    "folder": {"subset": 0},
+    "npz": {"subset": 0},
+    # tanh and not relu: tables have outliers (Avila one of 386 deviations), on which a relu network diverges at once
+    "table": {"subset": 0, "activation": "tanh", "lr": 0.2, "batch_size": 8, "mlp": (64, 2)},
+    "text": {"model": "transformer", "subset": 1024, "context_length": 32, "activation": "gelu",
+             "loss": "cross-entropy", "lr": 1.0, "batch_size": 8, "steps": 8_000},
+}  # fmt: skip
+"""What an open setting is filled in with, per data set; "" is for all that say nothing else. mlp: width and depth."""
+
+_FILES = ("npz", "table", "text")
+"""Data sets that are one file."""
+
+_NEED_NO_FILES = ("digits", "text")
+
+_ONLY_WITH = {"image_size": "folder", "context_length": "text", "target": "table", "task": "table",
+              "ignore_columns": "table"}  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -17,40 +43,58 @@ class ConfigError(ValueError):
 class RunConfig:
     """A training run of the reference loop. Settings left at None take the default of the data set."""
 
-    data: Literal["digits", "cifar10", "mnist", "fashion-mnist", "folder", "npz"] = "digits"
-    """What to train on. `digits` ships with scikit-learn; the others are read from --data-dir."""
+    data: Literal["digits", "cifar10", "mnist", "fashion-mnist", "folder", "npz", "table", "text"] = "digits"
+    """What to train on. `digits` ships with scikit-learn, `text` is a file of yours or the prose that ships with
+    Python; the others are read from --data-dir or --data-file."""
     data_dir: Path | None = None
-    """Folder that holds the data set (for npz: the file)."""
+    """Folder that holds the data set."""
+    data_file: Path | None = None
+    """File that holds it: npz, a CSV table, or a text."""
     subset: int | None = None
-    """Number of training samples to use. 0: all of them. [digits 256, folder and npz all, else 8192]"""
+    """Number of training samples to use. 0: all of them. [digits 256, text 1024, folder, npz, table all, else 8192]"""
     image_size: int | None = None
     """Side to which the images of a folder are resized."""
+    context_length: int | None = None
+    """Characters per window of a text. [32]"""
+    target: str | None = None
+    """Column of a table to predict."""
+    task: Literal["classification", "regression"] | None = None
+    """What a table is used for. [regression if the target is numbers, but not whole ones of at most 20 values]"""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns of a table to leave out."""
 
-    model: Literal["mlp", "cnn", "resnet"] = "mlp"
-    """Network."""
+    model: Literal["mlp", "cnn", "resnet", "transformer"] | None = None
+    """Network. [text transformer, else mlp]"""
     width: int | None = None
-    """Units per hidden layer, or channels of the first stage. [digits mlp 32, else mlp 512, cnn 64, resnet 16]"""
+    """Units per hidden layer, channels of the first stage, or numbers per position.
+    [mlp 512, of digits 32, of tables 64; cnn 64, resnet 16, transformer 32]"""
     depth: int | None = None
-    """Hidden layers (mlp), convolutions before the first pool (cnn), blocks per stage (resnet).
+    """Hidden layers (mlp), convolutions before the first pool (cnn), blocks per stage (resnet), blocks (transformer).
     [digits mlp 1, else 2]"""
+    heads: int | None = None
+    """Attention heads of the transformer. [4]"""
     activation: (
         Literal["tanh", "relu", "gelu", "silu", "sigmoid", "softplus", "elu", "leaky_relu", "identity"] | None
     ) = None
-    """Activation. [digits tanh, else relu]"""
-    norm: Literal["none", "batch"] = "none"
-    """BatchNorm in the resnet, or none."""
-    initialisation: Literal["default", "uniform-zero-bias"] | None = None
-    """Initial weights: uniform ±1/√fan_in, biases likewise (default) or zero. [digits uniform-zero-bias]"""
+    """Activation. [digits and table tanh, text gelu, else relu]"""
+    norm: Literal["default", "none", "batch", "group", "layer"] = "default"
+    """BatchNorm, GroupNorm or LayerNorm in cnn and resnet; LayerNorm or none in the transformer. By default layer in
+    the transformer, else none."""
+    initialisation: Literal["default", "uniform-zero-bias", "he"] | None = None
+    """Initial weights: uniform ±1/√fan_in, biases likewise (default) or zero; he: ±√(6/fan_in), biases zero.
+    [resnet without norm he, digits uniform-zero-bias]"""
     init_scale: float = 1.0
     """Factor on all initial weights."""
 
     loss: Literal["half-squared-error", "squared-error", "cross-entropy"] | None = None
     """Squared errors are on one-hot labels, summed over classes, mean over samples; with or without the ½.
-    [digits half-squared-error, else squared-error]"""
-    optimizer: Literal["sgd", "momentum", "nesterov", "adamw"] = "sgd"
-    """Optimizer."""
+    [digits half-squared-error, text cross-entropy, else squared-error]"""
+    optimizer: str = "sgd"
+    """sgd, momentum, nesterov, adamw, or any torch optimizer as package.module:Class."""
+    optimizer_options: tuple[str, ...] = ()
+    """Further options of the optimizer, as key=value, e.g. betas=(0.9,0.95)."""
     lr: float | None = None
-    """Learning rate. [digits 0.7, else 0.01; adamw 0.001]"""
+    """Learning rate. [digits 0.7, table 0.2, text 1, else 0.01; adamw and classes 0.001]"""
     momentum: float = 0.9
     """Of momentum and nesterov."""
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
@@ -60,11 +104,11 @@ class RunConfig:
     weight_decay: float = 0.0
     """Weight decay, as the optimizer defines it."""
     batch_size: int | None = None
-    """Samples per step. [digits 8, else 16]"""
+    """Samples per step; of a text, windows. [digits, table and text 8, else 16]"""
     sampling: Literal["reshuffle", "replacement"] = "reshuffle"
     """Each epoch a new order, or every batch drawn afresh with replacement."""
     steps: int | None = None
-    """Steps of training. [digits 20000, else 40000]"""
+    """Steps of training. [digits 20000, text 8000, else 40000]"""
     seed: int = 0
     """Of initial weights, batches and measurements."""
 
@@ -90,22 +134,20 @@ class RunConfig:
 
     def resolved(self) -> RunConfig:
         """With every open setting filled in. Raises ConfigError for settings that make no run."""
-        small = self.data == "digits"
-        mlp = self.model == "mlp"
-        lr = (0.001 if self.optimizer == "adamw" else 0.7 if small else 0.01) if self.lr is None else self.lr
-        batch_size = _or(self.batch_size, 8 if small else 16)
-        steps = _or(self.steps, 20000 if small else 40000)
-        full = replace(
-            self,
-            subset=_or(self.subset, 256 if small else 0 if self.data in ("folder", "npz") else 8192),
-            width=_or(self.width, (32 if small else 512) if mlp else None),
-            depth=_or(self.depth, (1 if small else 2) if mlp else None),
-            activation=self.activation or ("tanh" if small else "relu"),
-            initialisation=self.initialisation or ("uniform-zero-bias" if small else "default"),
-            loss=self.loss or ("half-squared-error" if small else "squared-error"),
-            lr=lr, batch_size=batch_size, steps=steps,
-            checkpoint_every=_or(self.checkpoint_every, max(1, steps // 20)),
-        )  # fmt: skip
+        default = _DEFAULTS[""] | _DEFAULTS.get(self.data, {})
+        sizes = default.pop("mlp")
+        model = self.model or default["model"]
+        norm = ("layer" if model == "transformer" else "none") if self.norm == "default" else self.norm
+        if model == "mlp":
+            default |= {"width": sizes[0], "depth": sizes[1]}
+        if self.optimizer not in ("sgd", "momentum", "nesterov"):
+            default["lr"] = 0.001
+        if model == "resnet" and norm == "none":
+            default["initialisation"] = "he"  # without norm, torch's own weights let the signal fade
+        steps = _or(self.steps, default["steps"])
+        default["checkpoint_every"] = max(1, steps // 20) if isinstance(steps, int) else None
+        filled = {name: value for name, value in default.items() if getattr(self, name) is None}
+        full = replace(self, norm=norm, **filled)
         full.check()
         return full
 
@@ -121,9 +163,13 @@ class RunConfig:
                 raise ConfigError(f"expected --{option} among {', '.join(choices)}, got {value!r}")
             if int in (types[field.name], *get_args(types[field.name])) and type(value) not in (int, type(None)):
                 raise ConfigError(f"expected --{option} as a whole number, got {value!r}")
+            owner = _ONLY_WITH.get(field.name)
+            if owner is not None and value and self.data != owner:
+                raise ConfigError(f"expected --{option} only with --data {owner}, got it with --data {self.data}")
         positive = {"lr": self.lr, "batch-size": self.batch_size, "init-scale": self.init_scale,
                     "checkpoint-every": self.checkpoint_every, "every": self.every, "eigenvalues": self.eigenvalues,
-                    "threads": self.threads, "image-size": self.image_size}  # fmt: skip
+                    "threads": self.threads, "image-size": self.image_size,
+                    "context-length": self.context_length}  # fmt: skip
         for name, value in positive.items():
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"expected --{name} > 0, got {value}")
@@ -138,11 +184,42 @@ class RunConfig:
             raise ConfigError(f"expected --momentum in [0, 1), got {self.momentum}")
         if not 0 < self.budget <= 1:
             raise ConfigError(f"expected --budget in (0, 1], the share of time for measuring, got {self.budget}")
-        if self.data != "digits" and self.data_dir is None:
+        self._check_data()
+        self._check_optimizer()
+
+    def _check_data(self) -> None:
+        """That the data are given in the right way, and suit model and loss."""
+        one_file = self.data in _FILES
+        if self.data_file is not None and (self.data_dir is not None or not one_file):
+            wanted = "--data-file or --data-dir, not both" if one_file else "--data-dir"
+            raise ConfigError(f"expected {wanted} with --data {self.data}, got --data-file {self.data_file}")
+        if self.data not in _NEED_NO_FILES and self.data_dir is None and self.data_file is None:
+            what = "--data-file" if one_file else "--data-dir"
             raise ConfigError(
-                f"expected --data-dir with --data {self.data}: the folder that holds it\n"
-                "hint: nothing is downloaded; --data digits needs no files"
+                f"expected {what} with --data {self.data}: the {'file' if one_file else 'folder'} that holds it\n"
+                "hint: nothing is downloaded; --data digits and --data text need no files"
             )
+        if self.model is not None and (self.data == "text") != (self.model == "transformer"):
+            fitting = "transformer" if self.data == "text" else "mlp, cnn or resnet"
+            raise ConfigError(f"expected --model {fitting} with --data {self.data}, got {self.model}")
+        if self.data == "text" and self.loss not in (None, "cross-entropy"):
+            raise ConfigError(f"expected --loss cross-entropy with --data text, got {self.loss}")
+
+    def _check_optimizer(self) -> None:
+        """That the optimizer is written as it should be; what it is, is known only once it has been imported."""
+        path = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
+        if self.optimizer not in OPTIMIZERS and not re.fullmatch(path, self.optimizer):
+            raise ConfigError(
+                f"expected --optimizer among {', '.join(OPTIMIZERS)}, or a class as package.module:Class, "
+                f"got {self.optimizer!r}\nhint: torch's own are torch.optim:Adam, torch.optim:RMSprop, …"
+            )
+        for option in self.optimizer_options:
+            key, equals, _ = option.partition("=")
+            if not equals or not key.isidentifier():
+                raise ConfigError(
+                    f"expected --optimizer-options as key=value, got {option!r}\n"
+                    "hint: several stand one after the other: --optimizer-options betas=(0.9,0.95) eps=1e-6"
+                )
 
     def learning_rate(self, step: int) -> float:
         """Of the step with this number (from 0), by schedule and warm-up."""
@@ -168,9 +245,9 @@ class RunConfig:
         """Rebuild from `to_json`; entries of other versions are ignored. Raises ConfigError for wrong types."""
         known = {f.name for f in fields(cls)}
         values = {key: value for key, value in content.items() if key in known}
-        if values.get("data_dir") is not None:
-            values["data_dir"] = Path(values["data_dir"])
         try:
+            values |= {name: Path(values[name]) for name in ("data_dir", "data_file") if values.get(name) is not None}
+            values |= {name: tuple(values[name]) for name in ("ignore_columns", "optimizer_options") if name in values}
             config = cls(**values)
             config.check()
         except (TypeError, ValueError) as error:

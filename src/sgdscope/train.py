@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgdscope import checkpoint, data, models
+from sgdscope import checkpoint, data, models, optimizers
 from sgdscope._version import __version__
 from sgdscope.config import ConfigError, RunConfig
 from sgdscope.estimate import Estimate
@@ -41,22 +41,25 @@ class Training:
         self.device = _device(config.device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         loaded = data.load(
-            config.data, data_dir=config.data_dir, subset=config.subset or None, seed=0, size=config.image_size,
-            test=False,
+            config.data, data_dir=config.data_file or config.data_dir, subset=config.subset or None, seed=0,
+            size=config.image_size, context_length=config.context_length, target=config.target, task=config.task,
+            ignore=config.ignore_columns, test=False,
         )  # fmt: skip
         self.dataset = loaded
-        self.inputs = loaded.inputs.to(self.device, dtype)
-        self.targets = _targets(loaded.labels, loaded.classes, config.loss, dtype).to(self.device)
+        self.inputs = loaded.inputs.to(self.device, None if loaded.vocabulary else dtype)  # tokens stay whole numbers
+        self.targets = _targets(loaded, config.loss, dtype).to(self.device)
         try:
             model = models.build(
-                config.model, input_shape=loaded.input_shape, classes=loaded.classes, width=config.width,
-                depth=config.depth, activation=config.activation or "relu", norm=config.norm,
+                config.model or "mlp", input_shape=loaded.input_shape, classes=loaded.outputs,
+                vocabulary=loaded.vocabulary, width=config.width, depth=config.depth, heads=config.heads,
+                activation=config.activation or "relu", norm=config.norm,
                 initialisation=config.initialisation or "default", scale=config.init_scale, seed=config.seed,
             )  # fmt: skip
         except (ValueError, RuntimeError) as error:  # RuntimeError: no memory for it
             raise ConfigError(str(error)) from error
         self.model = model.to(self.device, dtype)
-        self.optimizer = _optimizer(config, self.model)
+        self.dtype = dtype
+        self.optimizer = optimizers.build(config, self.model)
         try:
             self.sampler = Sampler(
                 len(self.inputs), config.batch_size or 1, replacement=config.sampling == "replacement", seed=config.seed
@@ -72,13 +75,13 @@ class Training:
             )
 
     def loss_fn(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss of a batch."""
+        """Mean loss of a batch: over its samples, and for text over all positions."""
         inputs, targets = batch
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             outputs = model(inputs)
-        outputs = outputs.to(self.inputs.dtype)
+        outputs = outputs.to(self.dtype)
         if self.config.loss == "cross-entropy":
-            return F.cross_entropy(outputs, targets)
+            return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
         error: Tensor = (outputs - targets).square().sum(1).mean()
         return error / 2 if self.config.loss == "half-squared-error" else error
 
@@ -228,26 +231,23 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _targets(labels: Tensor, classes: int, loss: str | None, dtype: torch.dtype) -> Tensor:
-    return labels if loss == "cross-entropy" else F.one_hot(labels, classes).to(dtype)
-
-
-def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    assert config.lr is not None
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    momentum = 0.0 if config.optimizer == "sgd" else config.momentum
-    return torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=momentum, nesterov=config.optimizer == "nesterov",
-        weight_decay=config.weight_decay,
-    )  # fmt: skip
+def _targets(dataset: data.Dataset, loss: str | None, dtype: torch.dtype) -> Tensor:
+    """What the loss compares with: classes, one-hot classes, or the numbers of a regression. Raises ConfigError."""
+    if dataset.classes is None:
+        if loss == "cross-entropy":
+            raise ConfigError(
+                "expected --loss squared-error or half-squared-error for a target of numbers, got cross-entropy\n"
+                "hint: --task classification takes its values for classes"
+            )
+        return dataset.labels.to(dtype)
+    return dataset.labels if loss == "cross-entropy" else F.one_hot(dataset.labels, dataset.classes).to(dtype)
 
 
 @contextmanager
 def _threads(config: RunConfig) -> Iterator[None]:
     """CPU threads: as asked; one for networks so small that handing work around costs more than it saves."""
     before = torch.get_num_threads()
-    small = config.data == "digits" and config.model == "mlp"
+    small = (config.data in ("digits", "table") and config.model == "mlp") or config.data == "text"
     torch.set_num_threads(config.threads or (1 if small else before))
     try:
         yield

@@ -55,7 +55,7 @@ def test_unknown_names_list_the_known():
         load("imagenet")
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"digits"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"digits", "text"}))
 def test_data_that_do_not_come_along_need_a_folder_that_exists(name, tmp_path):
     with pytest.raises(DataError, match=f"expected data_dir for {name}, which does not come with .* got none\nhint: "):
         load(name)
@@ -63,9 +63,42 @@ def test_data_that_do_not_come_along_need_a_folder_that_exists(name, tmp_path):
         load(name, data_dir=tmp_path / "nowhere")
 
 
-def test_size_belongs_to_folders():
-    with pytest.raises(DataError, match="expected size only with the data set folder, got size=8 with digits"):
-        load("digits", size=8)
+@pytest.mark.parametrize(
+    ("owner", "option"),
+    [("folder", {"size": 8}), ("text", {"context_length": 8}), ("table", {"target": "y"}),
+     ("table", {"task": "regression"}), ("table", {"ignore": ("x",)})],
+)  # fmt: skip
+def test_options_belong_to_their_data_sets(owner, option):
+    (name,) = option
+    with pytest.raises(DataError, match=f"expected {name} only with the data set {owner}, got {name}=.* with digits"):
+        load("digits", **option)
+
+
+REAL = Y[:, None].float()
+TOKENS = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 0]])
+
+
+def test_numbers_to_predict_and_tokens():
+    assert Dataset("mine", X, REAL, classes=None).outputs == 1
+    assert Dataset("mine", X, Y, classes=3).outputs == 3
+    assert Dataset("mine", TOKENS, TOKENS, classes=3, vocabulary=3).input_shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"labels": Y}, "expected inputs in float32 with labels in float32, got torch.float32 and torch.int64"),
+        ({"labels": REAL[:, 0]}, r"one label per sample, got inputs of shape \(4, 2\) and labels of shape \(4,"),
+        ({"labels": REAL / 0}, "expected finite labels, got 4 NaN or infinite numbers"),
+        ({"vocabulary": 3}, "expected inputs in int64 with labels in float32, got torch.float32 and torch.float32"),
+        ({"inputs": TOKENS, "labels": TOKENS, "classes": 3, "vocabulary": 2},
+         "expected inputs between 0 and 1, got inputs from 0 to 2"),
+        ({"inputs": TOKENS, "labels": Y, "classes": 3, "vocabulary": 3}, "expected one label per position, got inputs"),
+    ],
+)  # fmt: skip
+def test_other_kinds_are_held_to_their_own_shapes(parts, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(**{"name": "mine", "inputs": X, "labels": REAL, "classes": None} | parts)
 
 
 def test_a_disk_that_fails_is_a_data_error(tmp_path, monkeypatch):

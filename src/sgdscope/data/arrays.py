@@ -24,13 +24,16 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification data set in memory. Immutable; raises DataError if its parts do not fit together.
+    """A data set in memory, for classification or regression. Immutable; raises DataError if its parts do not fit.
 
     Attributes:
         name: the name it was loaded under.
-        inputs: training inputs, float32, shape ``(N, *shape)``, finite.
-        labels: training labels, int64, shape ``(N,)``, in ``0 .. classes - 1``.
-        classes: number of classes.
+        inputs: training inputs, float32, shape ``(N, *shape)``, finite. Of a text: tokens, int64, shape ``(N,
+            positions)``, in ``0 .. vocabulary - 1``.
+        labels: training labels, int64, shape ``(N,)``, in ``0 .. classes - 1``; of a text one per position, shape ``(N,
+            positions)``. Of a regression: the numbers to predict, float32, shape ``(N, 1)``, finite.
+        classes: number of classes; None for a regression.
+        vocabulary: number of distinct tokens of a text; None where inputs are numbers.
         test_inputs: inputs never trained on, same ``shape``, preprocessed as `inputs`; None if there are none.
         test_labels: their labels; None exactly if `test_inputs` is.
         class_names: one per class, or empty.
@@ -40,18 +43,19 @@ class Dataset:
     name: str
     inputs: Tensor
     labels: Tensor
-    classes: int
+    classes: int | None
     test_inputs: Tensor | None = None
     test_labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
     preprocessing: str = ""
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
-        _check_pair("inputs", self.inputs, self.labels, self.classes)
+        self._check("inputs", self.inputs, self.labels)
         if (self.test_inputs is None) != (self.test_labels is None):
             raise DataError("expected test inputs and test labels, or neither, got only one of them")
         if self.test_inputs is not None and self.test_labels is not None:
-            _check_pair("test inputs", self.test_inputs, self.test_labels, self.classes)
+            self._check("test inputs", self.test_inputs, self.test_labels)
             if self.test_inputs.shape[1:] != self.inputs.shape[1:]:
                 raise DataError(
                     f"expected test inputs of shape {tuple(self.inputs.shape[1:])} like the training inputs, "
@@ -68,22 +72,44 @@ class Dataset:
         """Shape of one input."""
         return tuple(self.inputs.shape[1:])
 
+    @property
+    def outputs(self) -> int:
+        """Numbers that a model gives per label: one per class, or one in all for a regression."""
+        return 1 if self.classes is None else self.classes
 
-def _check_pair(what: str, inputs: Tensor, labels: Tensor, classes: int) -> None:
-    if inputs.dtype != torch.float32 or labels.dtype != torch.int64:
-        raise DataError(f"expected {what} in float32 with labels in int64, got {inputs.dtype} and {labels.dtype}")
-    if inputs.ndim < 2 or inputs.numel() == 0:
-        raise DataError(f"expected {what} of shape (N, ...), not empty, got shape {tuple(inputs.shape)}")
-    if labels.shape != inputs.shape[:1]:
-        raise DataError(
-            f"expected one label per sample, got {what} of shape {tuple(inputs.shape)} and labels of shape "
-            f"{tuple(labels.shape)}"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise DataError(f"expected labels between 0 and {classes - 1}, got labels from {low} to {high}")
-    if not all(math.isfinite(end) for end in torch.aminmax(inputs)):  # copies nothing, and both ends carry NaN
-        bad = int((~torch.isfinite(inputs)).sum())
+    def _check(self, what: str, inputs: Tensor, labels: Tensor) -> None:
+        """Raises DataError unless inputs and labels are of the types and shapes that the attributes promise."""
+        of_inputs = torch.float32 if self.vocabulary is None else torch.int64
+        of_labels = torch.float32 if self.classes is None else torch.int64
+        if inputs.dtype != of_inputs or labels.dtype != of_labels:
+            raise DataError(
+                f"expected {what} in {_plain(of_inputs)} with labels in {_plain(of_labels)}, got {inputs.dtype} and "
+                f"{labels.dtype}"
+            )
+        if inputs.ndim < 2 or inputs.numel() == 0:
+            raise DataError(f"expected {what} of shape (N, ...), not empty, got shape {tuple(inputs.shape)}")
+        expected = (len(inputs), 1) if self.classes is None else inputs.shape[: 1 if self.vocabulary is None else 2]
+        if labels.shape != expected:
+            per = "sample" if self.vocabulary is None else "position"
+            raise DataError(
+                f"expected one label per {per}, got {what} of shape {tuple(inputs.shape)} and labels of shape "
+                f"{tuple(labels.shape)}"
+            )
+        _check_numbers("labels", labels, self.classes)
+        _check_numbers(what, inputs, self.vocabulary)
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_numbers(what: str, numbers: Tensor, count: int | None) -> None:
+    """Raises DataError unless all are in ``0 .. count - 1``, or finite if there is no `count`."""
+    low, high = (end.item() for end in torch.aminmax(numbers))  # copies nothing, and both ends carry NaN
+    if count is not None and (low < 0 or high >= count):
+        raise DataError(f"expected {what} between 0 and {count - 1}, got {what} from {low} to {high}")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = int((~torch.isfinite(numbers)).sum())
         raise DataError(
             f"expected finite {what}, got {bad} NaN or infinite numbers\nhint: drop or repair those samples"
         )

@@ -1,0 +1,16 @@
+"""Readings as the monitor takes them, but of few batches: for tests of what is around them."""
+
+from sgdscope import what_if
+from sgdscope.monitor import readings
+
+
+def quick_readings(monkeypatch):
+    """Makes every reading quick until the end of a test; how well they measure is tested elsewhere."""
+    few = {"min_batches": 2, "max_batches": 6}
+    for module in (readings, what_if):
+        sharpness = module.batch_sharpness
+        monkeypatch.setattr(module, "batch_sharpness", lambda *a, f=sharpness, **options: f(*a, **options | few))
+    interaction = readings.gradient_noise_interaction
+    monkeypatch.setattr(
+        readings, "gradient_noise_interaction", lambda *a, **options: interaction(*a, **options | {"batches": 2})
+    )
