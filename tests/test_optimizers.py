@@ -24,6 +24,9 @@ class Signs(torch.optim.Optimizer):
             for p in group["params"]:
                 p.data -= group["lr"] * p.grad.sign()
 
+class SGD(Signs):
+    pass
+
 class Keeps(Signs):
     def step(self):
         for group in self.param_groups:
@@ -107,7 +110,7 @@ def test_trying_it_out_does_not_touch_the_model(model):
 def test_theory_is_claimed_for_plain_sgd_alone(model):
     methods = {
         "sgd": "sgd", "nesterov": "nesterov", "torch.optim:SGD": "sgd", "torch.optim:Adam": "Adam",
-        "my_optimizers:Signs": "Signs",
+        "my_optimizers:Signs": "Signs", "my_optimizers:SGD": "my_optimizers.SGD",
     }  # fmt: skip
     for name, method in methods.items():
         assert description(optimizers.build(config(name), model), full_batch=False)["method"] == method
@@ -127,7 +130,7 @@ def test_theory_is_claimed_for_plain_sgd_alone(model):
          "RuntimeError: no accelerator\nhint: "),
         ("my_optimizers:Sign", (),
          "expected a subclass of torch.optim.Optimizer in --optimizer my_optimizers:Sign, got nothing of that name\n"
-         "hint: my_optimizers has Fussy, Keeps, Signs"),
+         "hint: my_optimizers has Fussy, Keeps, SGD, Signs"),
         ("my_optimizers:helper", (), "expected a subclass of torch.optim.Optimizer in --optimizer "
                                      "my_optimizers:helper, got int helper\nhint: "),
         ("torch.optim:Optimizer", (), "expected a subclass of torch.optim.Optimizer in --optimizer "

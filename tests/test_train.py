@@ -220,6 +220,18 @@ def test_text_tables_and_given_optimizers_go_on_bit_for_bit(tmp_path, other_data
     assert same(whole.path, train.resume(tmp_path / "part", steps=24).path)
 
 
+@pytest.mark.parametrize("kind", ["text", "classes"])
+def test_a_file_that_has_changed_is_not_trained_on_by_a_resumed_run(tmp_path, other_data, kind):
+    config = other_data[kind]
+    train.train(config, tmp_path / "a")
+    content = config.data_file.read_text()
+    config.data_file.write_text(content.replace("1", "2").replace("word", "ward"))
+    with pytest.raises(ConfigError, match=r"the data that .* began with, but they have changed: t\..*\nhint: "):
+        train.resume(tmp_path / "a", steps=30)
+    config.data_file.write_text(content.replace("\n", "\r\n"))  # the same text
+    assert train.resume(tmp_path / "a", steps=30).status == "finished"
+
+
 def test_an_interrupted_run_goes_on(tmp_path):
     def stop_at(step):
         return lambda now, *_: os.kill(os.getpid(), signal.SIGINT) if now == step else None

@@ -116,7 +116,8 @@ def train(
         torch.manual_seed(config.seed)
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "sgdscope": __version__}
         entries = {"sgdscope": __version__, "versions": versions, "config": config.to_json(),
-                   "command": command or [], "data": training.dataset.preprocessing}  # fmt: skip
+                   "command": command or [], "data": training.dataset.preprocessing,
+                   "data_checksum": training.dataset.checksum}  # fmt: skip
         writer = RunWriter.create(out, entries)
         return _run(training, writer, 0, None, progress)
 
@@ -134,6 +135,7 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
     config = config.resolved()
     with _threads(config):
         training = Training(config)
+        _check_same_data(run, training.dataset)
         step, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler)
         assert config.steps is not None
         if config.steps < step or (config.steps == step and run.status == "finished"):
@@ -145,6 +147,16 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
         if steps is not None:
             writer.update(config=config.to_json())
         return _run(training, writer, step, state, progress)
+
+
+def _check_same_data(run: Run, dataset: data.Dataset) -> None:
+    """Raises ConfigError if the file that the run is trained on has changed since it began."""
+    began_with = run.manifest.get("data_checksum")
+    if began_with and began_with != dataset.checksum:
+        raise ConfigError(
+            f"expected the data that {run.path} began with, but they have changed: {dataset.preprocessing[:60]} …\n"
+            "hint: bring back the file (for the prose of Python: that version of Python), or start a new run"
+        )
 
 
 def _run(

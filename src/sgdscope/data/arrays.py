@@ -38,6 +38,7 @@ class Dataset:
         test_labels: their labels; None exactly if `test_inputs` is.
         class_names: one per class, or empty.
         preprocessing: one sentence for the records: where the numbers come from and what was done to them.
+        checksum: of the file they come from, for text and tables, which users edit; else empty.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     preprocessing: str = ""
     vocabulary: int | None = None
+    checksum: str = ""
 
     def __post_init__(self) -> None:
         self._check("inputs", self.inputs, self.labels)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgdscope.data.arrays import DataError
-from sgdscope.data.utf8 import read_utf8
+from sgdscope.data.utf8 import checksum, read_utf8
 
 DELIMITERS = ",;\t|"
 
@@ -22,10 +22,12 @@ class Columns:
     Attributes:
         values: name to one string per row, stripped of blanks, in the order of the file.
         lines: the line in which each row ended, counted from 1.
+        checksum: of the file's text.
     """
 
     values: dict[str, list[str]]
     lines: list[int]
+    checksum: str
 
 
 def read_columns(path: Path) -> Columns:
@@ -58,9 +60,8 @@ def read_columns(path: Path) -> Columns:
             )
     if not rows:
         raise DataError(f"expected rows below the names in {path}, got none\nhint: {_HINT}")
-    columns = zip(*rows, strict=True)
-    return Columns({name: [value.strip() for value in column] for name, column in zip(names, columns, strict=True)},
-                   lines)  # fmt: skip
+    columns = [[value.strip() for value in column] for column in zip(*rows, strict=True)]
+    return Columns(dict(zip(names, columns, strict=True)), lines, checksum(text))
 
 
 def _names(row: list[str], line: int, path: Path) -> list[str]:

@@ -95,6 +95,7 @@ def load_table(
         test_inputs=features[count:].clone() if rest else None,
         test_labels=labels[count:].clone() if rest else None,
         class_names=classes or (),
+        checksum=table.checksum,
         preprocessing=f"{path.name}: {count:,} rows, {which}{dropped}; {told}; {told_features}",
     )
 

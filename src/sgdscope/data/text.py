@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdscope.data.arrays import MAX_BYTES, DataError, Dataset, folder_of, kept, shuffle
-from sgdscope.data.utf8 import read_utf8
+from sgdscope.data.utf8 import checksum, read_utf8
 
 CONTEXT_LENGTH = 32
 """Characters per window unless told otherwise."""
@@ -82,6 +82,7 @@ def load_text(
         labels=labels,
         classes=len(vocabulary),
         vocabulary=len(vocabulary),
+        checksum=checksum(text),
         test_inputs=held_out[0],
         test_labels=held_out[1],
         class_names=vocabulary,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 from sgdscope.data.arrays import DataError
@@ -36,3 +37,8 @@ def read_utf8(path: Path, what: str, hint: str) -> str:
     if "\0" in text:
         raise DataError(f"expected {what}, but {path} holds zero bytes: it is no text\nhint: {hint}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def checksum(text: str) -> str:
+    """CRC-32 of a text, in hexadecimal: whether a file is still the one that was read."""
+    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"

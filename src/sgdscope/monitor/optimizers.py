@@ -48,7 +48,10 @@ def description(optimizer: torch.optim.Optimizer, *, full_batch: bool) -> dict[s
         "groups": len(groups),
     }  # fmt: skip
     if type(optimizer) is not torch.optim.SGD:
-        return {"method": type(optimizer).__name__, "momentum": 0.0, **known}
+        name = type(optimizer).__name__
+        if name.lower() in ("sgd", "momentum", "nesterov"):  # of this name, but not the one that theory speaks of
+            name = f"{type(optimizer).__module__}.{name}"
+        return {"method": name, "momentum": 0.0, **known}
     momentum, nesterov = float(first.get("momentum", 0.0)), bool(first.get("nesterov", False))
     if any(g.get(key) != first.get(key) for g in groups for key in ("lr", "momentum", "nesterov", "dampening")):
         return {"method": "SGD with unequal parameter groups", "momentum": momentum, **known}
