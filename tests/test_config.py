@@ -80,6 +80,9 @@ def test_what_is_given_stays():
         ({"model": "transformer"}, "expected --model mlp, cnn or resnet with --data digits, got transformer"),
         ({"data": "text", "loss": "squared-error"},
          "expected --loss cross-entropy with --data text, got squared-error"),
+        ({"model": "cnn", "norm": "batch", "batch_size": 1},
+         "expected --batch-size of at least 2 with --norm batch, got 1\n"
+         "hint: --norm group and --norm layer need no other samples"),
         ({"image_size": 8}, "expected --image-size only with --data folder, got it with --data digits"),
         ({"context_length": 8}, "expected --context-length only with --data text, got it with --data digits"),
         ({"target": "y"}, "expected --target only with --data table, got it with --data digits"),

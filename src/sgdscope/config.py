@@ -21,7 +21,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "npz": {"subset": 0},
     # tanh and not relu: tables have outliers (Avila one of 386 deviations), on which a relu network diverges at once
     "table": {"subset": 0, "activation": "tanh", "lr": 0.2, "batch_size": 8, "mlp": (64, 2)},
-    "text": {"model": "transformer", "subset": 1024, "context_length": 32, "activation": "gelu",
+    "text": {"model": "transformer", "subset": 512, "context_length": 32, "activation": "gelu",
              "loss": "cross-entropy", "lr": 1.0, "batch_size": 8, "steps": 8_000},
 }  # fmt: skip
 """What an open setting is filled in with, per data set; "" is for all that say nothing else. mlp: width and depth."""
@@ -51,7 +51,7 @@ class RunConfig:
     data_file: Path | None = None
     """File that holds it: npz, a CSV table, or a text."""
     subset: int | None = None
-    """Number of training samples to use. 0: all of them. [digits 256, text 1024, folder, npz, table all, else 8192]"""
+    """Number of training samples to use. 0: all of them. [digits 256, text 512, folder, npz, table all, else 8192]"""
     image_size: int | None = None
     """Side to which the images of a folder are resized."""
     context_length: int | None = None
@@ -202,6 +202,9 @@ class RunConfig:
         if self.model is not None and (self.data == "text") != (self.model == "transformer"):
             fitting = "transformer" if self.data == "text" else "mlp, cnn or resnet"
             raise ConfigError(f"expected --model {fitting} with --data {self.data}, got {self.model}")
+        if self.norm == "batch" and self.batch_size == 1:
+            raise ConfigError("expected --batch-size of at least 2 with --norm batch, got 1\n"
+                              "hint: --norm group and --norm layer need no other samples")  # fmt: skip
         if self.data == "text" and self.loss not in (None, "cross-entropy"):
             raise ConfigError(f"expected --loss cross-entropy with --data text, got {self.loss}")
 
