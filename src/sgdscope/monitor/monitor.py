@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,11 @@ from torch import Tensor
 from sgdscope._version import __version__
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
+from sgdscope.monitor.account import Account
 from sgdscope.monitor.optimizers import check_same_parameters, description, unwrapped
 from sgdscope.monitor.readings import NAMES, Readings
 from sgdscope.monitor.recorder import Recorder, sinks_of
-from sgdscope.monitor.schedule import SHARES, Every, Stride, WithinBudget
+from sgdscope.monitor.schedule import AGAIN, READINGS, SHARES, Every, Stride, WithinBudget
 from sgdscope.monitor.stream import EdgeStream
 from sgdscope.records import RunStatus, RunWriter
 from sgdscope.risk import Risk
@@ -30,6 +32,13 @@ _PATIENCE = 20
 """Steps within which the first call of `observe` is waited for, where it has to tell the batch size."""
 _ENOUGH = 8
 """Samples that an unfinished window needs to be worth a row of its own at the end."""
+_RESERVE = 0.05
+"""Of the budget, for readings that take longer than the one before and for what no clock of ours sees."""
+_VISIT = 3.0
+"""What taking in one loss costs with the way there and back, in the time of adding it up."""
+_LOOK_SECONDS, _LOOK_STEPS = 0.05, 256
+"""With a budget, time and steps between two looks at clock and learning rate: a look takes as much as some ten passes
+through the hooks."""
 
 
 class Monitor:
@@ -53,7 +62,9 @@ class Monitor:
         optimizer: of the risk's parameters; a torch optimizer or a wrapper that holds one as ``.optimizer``.
         batch_size: for batch sharpness; taken from the first observed batch if None.
         every: steps between two readings of each heavier measurement. None: as often as `budget` allows.
-        budget: share of wall time that all measuring may take (readings at the end excepted). Unused with `every`.
+        budget: what the monitor may add to the time of training (readings at the end excepted), its hooks, rows and
+            looks at the clock included. First readings of sharpness are taken at once where that takes less than half
+            a second, as an advance: later ones wait until it is paid back. Unused with `every`.
         out: run folder to create; or an open `RunWriter`; or None to write nothing.
         log: a callable ``(step, numbers)`` or a logger object, or several in a list; see `sinks.sink_of`. One that
             raises is warned about once, and training goes on.
@@ -102,29 +113,29 @@ class Monitor:
         self.final = final
         self.seed = seed
         self.step = start_step
-        self.spent: dict[str, float] = dict.fromkeys([*SHARES, "training loss"], 0.0)
+        self.spent: dict[str, float] = dict.fromkeys([*READINGS, "training loss"], 0.0)
         self.final_seconds = 0.0
         self.recorder = Recorder(self._open(out, manifest), sinks, self.optimizer)
         self._readings = Readings(risk, self.optimizer, k=k, replacement=replacement, seed=seed)
         self._budgeted = every is None
+        self._account = Account(budget, start_step)
         self._stream = EdgeStream(
             risk, Stride(budget * SHARES["edge_ratio"], fixed=None if every is None else max(1, every // 32))
         )
+        self._loss_stride = Stride(budget * SHARES["loss"], fixed=None if every is None else 1)
         self._window = _STREAM_WINDOW if every is None else None
         self._every = every
         self._schedules: dict[str, Every | WithinBudget] = {
-            name: Every(every) if every is not None else WithinBudget(budget * share, pause=20)
-            for name, share in SHARES.items()
-            if name != "edge_ratio"
+            name: Every(every) if every is not None else WithinBudget(share, pause=20, again=AGAIN[name])
+            for name, share in READINGS.items()
         }
         self._careful = False
         self._handles: list[Any] = []
-        self._start: float | None = None
-        self._elapsed_before = 0.0
         self._closed = False
         self._untimed = start_step
-        self._look_at = 0
-        self._loss_stride = 1
+        # Steps from which on there is something to do, in either hook and in `observe`: all that a common step looks at
+        self._before_at = self._after_at = self._observe_at = 0
+        self._look_at = self._loss_at = 0
         self._describe()
 
     # -- attaching ----------------------------------------------------------------------------------------------
@@ -139,7 +150,7 @@ class Monitor:
                 self.optimizer.register_step_pre_hook(self._before_step),
                 self.optimizer.register_step_post_hook(self._after_step),
             ]
-            self._start = time.perf_counter()
+            self._account.begin()
         return self
 
     def detach(self) -> None:
@@ -166,7 +177,7 @@ class Monitor:
             return
         self._closed = True
         try:
-            if status == "finished" and self.final and self._start is not None:
+            if status == "finished" and self.final and self._account.begun:
                 self.read_carefully()
         finally:  # an impatient Ctrl-C loses the final readings, and nothing else
             try:
@@ -182,6 +193,10 @@ class Monitor:
         Call it after ``optimizer.step()``. With `loss` the streamed ratio costs one forward pass per sample; without
         it two. The loss must be the one before the step, as computed for ``backward()``.
         """
+        if self.step >= self._observe_at:
+            self._account.timed(self._observe, batches, loss)
+
+    def _observe(self, batches: Sequence[Batch], loss: float | Tensor | None) -> None:
         if not batches:
             raise ValueError("expected the batch of the step just taken, got none")
         if isinstance(loss, Tensor) and loss.numel() != 1:
@@ -190,19 +205,23 @@ class Monitor:
             self._check_batch(batches)
             self.batch_size = sum(length(b) for b in batches)
             self._describe()
-        if loss is not None and self.step % self._loss_stride == 0:
+        if self.step >= self._loss_at:
             start = time.perf_counter()
-            self.recorder.loss(self.step, loss)
-            self.spent["training loss"] += time.perf_counter() - start
-        if not self._stream.sampling:
-            return
-        self._guarded("edge_ratio", lambda: self._stream.observe(batches, loss, self.step, self.step_seconds))
-        # With `every`, a row at the first sample on or after each multiple of it.
-        every = self._every or 1
-        passed = self.step >= every and self.step % every < self._stream.stride.stride
-        due = len(self._stream.window) >= self._window if self._window else passed
-        if due and len(self._stream.window):
-            self._record(self._stream.estimate())
+            if loss is not None:
+                self.recorder.loss(self.step, loss)
+            took = time.perf_counter() - start
+            self.spent["training loss"] += took
+            self._loss_stride.spent(_VISIT * took, self.step_seconds)
+            self._loss_at = self.step + self._loss_stride.ahead()
+        if self._stream.sampling:
+            self._guarded("edge_ratio", lambda: self._stream.observe(batches, loss, self.step, self.step_seconds))
+            # With `every`, a row at the first sample on or after each multiple of it.
+            every = self._every or 1
+            passed = self.step >= every and self.step % every < self._stream.stride.stride
+            due = len(self._stream.window) >= self._window if self._window else passed
+            if due and len(self._stream.window):
+                self._record(self._stream.estimate())
+        self._set_alarms()
 
     def record(self, estimate: Estimate) -> None:
         """Add a measurement of your own to the run, at the present step."""
@@ -213,8 +232,7 @@ class Monitor:
     @property
     def seconds(self) -> float:
         """Wall time since attaching (time before a resume included), without the final readings."""
-        now = 0.0 if self._start is None else time.perf_counter() - self._start
-        return self._elapsed_before + now - self.final_seconds
+        return self._account.seconds - self.final_seconds
 
     @property
     def latest(self) -> dict[str, Estimate]:
@@ -223,17 +241,17 @@ class Monitor:
 
     @property
     def measuring_seconds(self) -> float:
-        """Wall time spent measuring, without the final readings."""
-        return sum(self.spent.values()) + self._stream.seconds
+        """Wall time that watching took, hooks and rows included, without the final readings."""
+        return self._account.measuring(self.step)
 
     @property
     def share(self) -> float:
-        """Share of the wall time so far that went into measuring, without the final readings."""
+        """Share of the wall time so far that watching took, without the final readings."""
         return self.measuring_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def step_seconds(self) -> float:
-        """Mean duration of a training step, measuring excluded."""
+        """Mean duration of a training step, watching excluded."""
         steps = self.step - self._untimed
         return (self.seconds - self.measuring_seconds) / steps if steps > 0 else 0.0
 
@@ -244,6 +262,10 @@ class Monitor:
         """
         if name not in NAMES:
             raise ValueError(f"expected one of {', '.join(NAMES)}, got {name!r}")
+        found: Estimate | None = self._account.timed(self._measure, name)
+        return found
+
+    def _measure(self, name: str) -> Estimate | None:
         start = time.perf_counter()
         estimate = self._guarded(
             name, lambda: self._readings.take(name, self.step, self.batch_size, careful=self._careful)
@@ -260,11 +282,14 @@ class Monitor:
         """One reading of everything, at higher accuracy; its time is kept apart from the budget."""
         start, spent = time.perf_counter(), dict(self.spent)
         self._careful = True
-        for name in NAMES:
-            self.measure_now(name)
-        self._careful = False
-        self.spent = spent
-        self.final_seconds += time.perf_counter() - start
+        try:
+            for name in NAMES:
+                self.measure_now(name)
+        finally:
+            took = time.perf_counter() - start
+            self._careful, self.spent = False, spent
+            self.final_seconds += took
+            self._account.set_apart(took)
 
     def flush(self) -> None:
         """Write the open window of the stream, the loss, and the share of time spent so far."""
@@ -272,24 +297,43 @@ class Monitor:
             self._record(self._stream.estimate())
         if self.recorder.loss_count >= _ENOUGH or "loss" not in self.latest:
             self.recorder.flush_loss(self.step)
-        if self._start is not None:
-            seconds = {**self.spent, "edge_ratio": self._stream.seconds, "final readings": self.final_seconds}
+        if self._account.begun:
+            seconds = {**self.spent, "edge_ratio": self._stream.seconds}
+            rest = max(0.0, self.measuring_seconds - sum(seconds.values()))
+            seconds |= {"hooks and rows": rest, "final readings": self.final_seconds}
             self._record(Estimate("monitor_share", min(self.share, 1.0), settings={"seconds": seconds}))
 
-    # The hooks run at every step of what may be a very small network: the common path does next to nothing.
+    # The hooks run at every step of what may be a very small network: a common step is one comparison in each.
 
     def _before_step(self, *_: Any) -> None:
+        if self.step >= self._before_at:
+            self._account.timed(self._prepare)
+
+    def _after_step(self, *_: Any) -> None:
+        self.step += 1
+        if self.step >= self._after_at:
+            self._account.timed(self._stepped)
+
+    def _prepare(self) -> None:
+        """Readings of the initial weights; then whatever the stream keeps of the weights before the step."""
         if self.step == 0:
             self._begin()
         if self.step >= self._stream.next_step:
             self._guarded("edge_ratio", lambda: self._stream.before_step(self.step))
+        self._set_alarms()
 
-    def _after_step(self, *_: Any) -> None:
-        self.step += 1
+    def _stepped(self) -> None:
         if self._stream.sampling:
             self._guarded("edge_ratio", self._stream.after_step)
         if self.step >= self._look_at:
             self._look()
+        self._set_alarms()
+
+    def _set_alarms(self) -> None:
+        sampling = self._stream.sampling
+        self._before_at = self._stream.next_step
+        self._after_at = 0 if sampling else self._look_at
+        self._observe_at = 0 if sampling or self.batch_size is None else self._loss_at
 
     def _look(self) -> None:
         """Record the learning rate, and measure what is due."""
@@ -298,11 +342,30 @@ class Monitor:
             if isinstance(schedule, WithinBudget) and schedule.last_step < 0 and not schedule.expected:
                 schedule.expected = self._expected_steps(name) * self.step_seconds
             unknown = self.batch_size is None and name != "lambda_max" and self.step <= _PATIENCE
-            if not unknown and schedule.due(self.step, self.seconds):
-                self.measure_now(name)
-        # Looking at the clock at every step would itself cost a part of a small network's step.
-        self._loss_stride = 8 if self._budgeted and self.step_seconds < 2e-3 else 1
-        self._look_at = self.step + (min(64, int(5e-3 / max(self.step_seconds, 1e-5))) if self._budgeted else 1)
+            if not unknown and schedule.due(self.step, self._purse()):
+                self._measure(name)
+        self._look_at = self.step + 1
+        if self._budgeted:
+            if not self._account.knows_idle:
+                self._account.passed_idly(self._idle_pass())
+            self._look_at += min(_LOOK_STEPS - 1, int(_LOOK_SECONDS / max(self.step_seconds, 1e-5)))
+
+    def _purse(self) -> float:
+        """Seconds that the budget leaves the readings so far, those already taken included, first ones excepted."""
+        taken = sum(schedule.total for schedule in self._schedules.values() if isinstance(schedule, WithinBudget))
+        measuring = self.measuring_seconds
+        return (1 - _RESERVE) * self._account.budget * (self.seconds - measuring) - measuring + taken
+
+    def _idle_pass(self) -> float:
+        """Seconds that a step takes on which hooks and `observe` have nothing to do; timed between training steps."""
+        self._before_at = self._after_at = self._observe_at = sys.maxsize
+        start = time.perf_counter()
+        self._before_step(self.optimizer, (), {})
+        self._after_step(self.optimizer, (), {})
+        self.observe(None, loss=None)
+        took = time.perf_counter() - start
+        self.step -= 1
+        return took
 
     def _begin(self) -> None:
         """Readings of the initial weights, where they are cheap against the run."""
@@ -314,10 +377,11 @@ class Monitor:
             self._guarded("edge_ratio", lambda: self._readings.one_gradient(batch_size))
         seconds = time.perf_counter() - start
         for name, schedule in self._schedules.items():
-            if isinstance(schedule, WithinBudget) and self._expected_steps(name) * seconds > _AT_ONCE:
+            dear = name == "gradient_noise_interaction" or self._expected_steps(name) * seconds > _AT_ONCE
+            if isinstance(schedule, WithinBudget) and dear:
                 schedule.first_at_once = False
             elif self.batch_size is not None or name == "lambda_max":
-                self.measure_now(name)
+                self._measure(name)
 
     def _expected_steps(self, name: str) -> float:
         """About how many training steps' time a first reading takes; later ones are timed."""
@@ -373,7 +437,9 @@ class Monitor:
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON types: what a resumed run needs. Eigenvectors are found anew."""
         return {
-            "step": self.step, "seconds": self.seconds, "spent": dict(self.spent), "stream": self._stream.state_dict(),
+            "step": self.step, "seconds": self.seconds, "measuring": self.measuring_seconds, "spent": dict(self.spent),
+            "readings": {n: s.total for n, s in self._schedules.items() if isinstance(s, WithinBudget)},
+            "stream": self._stream.state_dict(),
             "loss": [float(self.recorder.loss_sum), float(self.recorder.loss_square), self.recorder.loss_count],
             "loss_due": self.recorder.loss_due, "batch_size": self.batch_size,
         }  # fmt: skip
@@ -381,8 +447,10 @@ class Monitor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; call it before attaching."""
         self.step, self._untimed = int(state["step"]), 0
-        self._elapsed_before = float(state["seconds"])
-        self.spent.update({k: float(v) for k, v in state["spent"].items() if k in self.spent})
+        seconds, spent = float(state["seconds"]), state["spent"]
+        measuring = state.get("measuring", sum(map(float, spent.values())) + float(state["stream"]["seconds"]))
+        self._account.resume(self.step, seconds, float(measuring))
+        self.spent.update({k: float(v) for k, v in spent.items() if k in self.spent})
         self._stream.load_state_dict(dict(state["stream"]))
         total, square, count = state["loss"]
         recorder = self.recorder
@@ -392,4 +460,5 @@ class Monitor:
             self.batch_size = int(state["batch_size"])
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget):
-                schedule.total, schedule.last_step = self.spent[name], self.step
+                schedule.total = float(state.get("readings", spent)[name])
+                schedule.last_step = self.step

@@ -114,7 +114,7 @@ class EdgeStream:
             self.samples += 1
         self._add_time(time.perf_counter() - start)
         self.stride.spent(self._sample_seconds, step_seconds)
-        self.next_step = step + self.stride.stride - 1
+        self.next_step = step + self.stride.ahead() - 1
         self._drop()
 
     def failed(self, step: int) -> None:
