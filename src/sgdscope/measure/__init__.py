@@ -1,6 +1,7 @@
 """Measure: what SGD does at the present weights. Each function takes a `Risk` and returns an `Estimate`."""
 
 from sgdscope.measure.batch_sharpness import batch_sharpness
+from sgdscope.measure.critical_sharpness import critical_sharpness
 from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
 from sgdscope.measure.interaction import gradient_noise_interaction, interaction_aware_sharpness
 from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenvalues
@@ -8,6 +9,7 @@ from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eige
 __all__ = [
     "EigenvalueTracker",
     "batch_sharpness",
+    "critical_sharpness",
     "edge_ratio",
     "edge_ratio_of_step",
     "gradient_noise_interaction",
