@@ -38,10 +38,12 @@ from sgdscope.risk import Risk
 class BatchCurvatures:
     """Per batch, shape ``(K,)``: ``curvatures`` gᵀHg and ``squared_norms`` ‖g‖², with the mean ``loss`` of all.
 
-    ``cost``: of all batches, in gradients of one, by counting multiplications.
+    ``gauss_newton``: per batch gᵀGg with the Gauss-Newton matrix G, the part of gᵀHg that the loss's own curvature
+    makes. ``cost``: of all batches, in gradients of one, by counting multiplications.
     """
 
     curvatures: Tensor
+    gauss_newton: Tensor
     squared_norms: Tensor
     loss: float
     cost: float
@@ -73,10 +75,10 @@ def batch_curvatures(risk: Risk, batch: Batch, batch_size: int) -> BatchCurvatur
             velocity, squared_norms, curvatures = _along_gradient(trace)
         velocity = velocity.reshape(call.output.shape)
         of_loss = velocity * loss_rate(slope, call.output, velocity) * groups
-        curvatures = curvatures + of_loss.reshape(groups, -1).sum(1)
+        gauss_newton = of_loss.reshape(groups, -1).sum(1)
     counts = [trace.jets[i].multiplications(first=i == trace.first) for i in trace.moving]
     cost = groups * sum(ours for _, ours in counts) / sum(gradient for gradient, _ in counts)
-    return BatchCurvatures(curvatures, squared_norms, float(loss.detach()), cost)
+    return BatchCurvatures(curvatures + gauss_newton, gauss_newton, squared_norms, float(loss.detach()), cost)
 
 
 def _along_gradient(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:

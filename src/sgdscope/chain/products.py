@@ -71,13 +71,21 @@ class ChainProducts:
     def product(self, v: Sequence[Tensor], kind: Kind = "hessian") -> Vector:
         """``H v``, or of the Gauss-Newton matrix ``Jᵀ H_ℓ J v``: the same without the network's own curvature."""
         pull = self._pull if kind == "hessian" else self._pull_straight
-        with torch.no_grad():
-            velocity = torch.cat([self._push(piece, v) for piece in self._pieces])
         with torch.enable_grad():
-            rate = loss_rate(self._slope, self._output, velocity.reshape(self._output.shape))
+            rate = loss_rate(self._slope, self._output, self.velocity(v))
         with torch.no_grad():
             parts = zip(self._pieces, rate.split(self._sizes), strict=True)
             return self._summed(pull(piece, part, v) for piece, part in parts)
+
+    @property
+    def slope(self) -> Tensor:
+        """Derivative of the loss by the model's output."""
+        return self._slope.detach()
+
+    def velocity(self, v: Sequence[Tensor]) -> Tensor:
+        """Velocity ``J v`` of the model's output."""
+        with torch.no_grad():
+            return torch.cat([self._push(piece, v) for piece in self._pieces]).reshape(self._output.shape)
 
     def restrict(self, v: Sequence[Tensor]) -> Vector:
         """What a vector shaped like the parameters is in the coordinates of `span`; itself without one."""

@@ -85,15 +85,25 @@ class GaussNewtonGraph:
         """The gradient."""
         return self._pulled(self._slope.detach())
 
-    def product(self, v: Sequence[Tensor], kind: Kind = "gauss_newton") -> Vector:
-        """``Jᵀ H_ℓ J v``: J v as the derivative by u of the linear map ``Jᵀ u``, along v."""
+    @property
+    def slope(self) -> Tensor:
+        """Derivative of the loss by the model's output."""
+        return self._slope.detach()
+
+    def velocity(self, v: Sequence[Tensor]) -> Tensor:
+        """``J v``, as the derivative by u of the linear map ``Jᵀ u``, along v."""
         with torch.enable_grad():
             u = torch.zeros_like(self._own, requires_grad=True)
             image = torch.autograd.grad(
                 self._own, self._leaves, u, create_graph=True, retain_graph=True, materialize_grads=True
             )
             (velocity,) = torch.autograd.grad(image, u, list(v), materialize_grads=True)
-            rate = loss_rate(self._slope, self._output, velocity)
+        return velocity
+
+    def product(self, v: Sequence[Tensor], kind: Kind = "gauss_newton") -> Vector:
+        """``Jᵀ H_ℓ J v``."""
+        with torch.enable_grad():
+            rate = loss_rate(self._slope, self._output, self.velocity(v))
         return self._pulled(rate)
 
     def _pulled(self, slope: Tensor) -> Vector:

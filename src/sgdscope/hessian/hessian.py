@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -152,6 +152,18 @@ class Hessian:
                 self._add_products(totals, chunk, leaves, vs)
         self.cost += GRADIENT + PRODUCT_ON_GRAPH * len(vs)
         return totals
+
+    def output_slopes(self, vs: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Iterator[Tensor]]:
+        """Slope of the loss by the model's output, and for each `v` the output's velocity as parameters move along it.
+
+        For one batch or data of one chunk. Raises ValueError over several chunks, or where kind is not Gauss-Newton.
+        """
+        kept = self._kept
+        if kept is None or isinstance(kept, GraphProducts):
+            raise ValueError("expected an open Hessian of kind 'gauss_newton' on one batch\n"
+                             "hint: with Hessian(risk, batch, kind='gauss_newton') as hessian: ...")  # fmt: skip
+        with plain_autograd(self.risk.device.type):
+            return kept.slope, (kept.velocity(v) for v in vs)
 
     def restrict(self, v: Sequence[Tensor]) -> Vector:
         """A vector shaped like the parameters, as products take it."""

@@ -3,8 +3,12 @@
 from sgdscope.measure.batch_sharpness import batch_sharpness
 from sgdscope.measure.critical_sharpness import critical_sharpness
 from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
+from sgdscope.measure.gradient_noise import gradient_noise
 from sgdscope.measure.interaction import gradient_noise_interaction, interaction_aware_sharpness
-from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenvalues
+from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenpairs, leading_eigenvalues
+from sgdscope.measure.mini_batch_sharpness import mini_batch_sharpness
+from sgdscope.measure.momentum_batch_sharpness import momentum_batch_sharpness
+from sgdscope.measure.second_moment import second_moment_contraction
 
 __all__ = [
     "EigenvalueTracker",
@@ -12,7 +16,12 @@ __all__ = [
     "critical_sharpness",
     "edge_ratio",
     "edge_ratio_of_step",
+    "gradient_noise",
     "gradient_noise_interaction",
     "interaction_aware_sharpness",
+    "leading_eigenpairs",
     "leading_eigenvalues",
+    "mini_batch_sharpness",
+    "momentum_batch_sharpness",
+    "second_moment_contraction",
 ]

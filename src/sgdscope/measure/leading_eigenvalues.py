@@ -22,6 +22,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
+from sgdscope.chain.products import Kind
 from sgdscope.chain.span import Span
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
@@ -138,7 +139,7 @@ def ritz_pairs(
             small = torch.diag(theta[: keep + 2])
 
 
-def _mixed(gradient: Vector, generator: torch.Generator) -> Vector:
+def mixed_with_noise(gradient: Vector, generator: torch.Generator) -> Vector:
     """The gradient's direction with a random part, as a gradient can be orthogonal to an eigenvector by symmetry."""
     noise = vectors.normalised(vectors.random_like(gradient, generator))
     unit = vectors.normalised(gradient)
@@ -154,8 +155,11 @@ def leading_eigenvalues(
     tolerance: float = 0.02,
     max_products: int = 60,
     generator: torch.Generator | None = None,
+    kind: Kind = "hessian",
 ) -> Estimate:
     r"""Largest `k` eigenvalues of the Hessian :math:`\nabla^2 L`, over all data or on `batch`.
+
+    With ``kind="gauss_newton"`` those of its Gauss-Newton part.
 
     Units: loss per squared parameter. `value` and `residual`: tuples of length `k`, descending. Each value has an
     eigenvalue within its residual; the residual asked for is ``tolerance`` times the largest. Cost: about ten gradient
@@ -165,9 +169,30 @@ def leading_eigenvalues(
     Raises ValueError if `k` is not in ``1 … number of parameters``. Out of budget: status ``not_converged`` with the
     values so far. Source: Cohen et al. 2103.00065 (the quantity); Davidson 1975 (the method).
     """
-    return EigenvalueTracker(k, tolerance=tolerance, max_products=max_products, generator=generator).update(
-        risk, batch=batch
+    tracker = EigenvalueTracker(k, tolerance=tolerance, max_products=max_products, generator=generator, kind=kind)
+    return tracker.update(risk, batch=batch)
+
+
+def leading_eigenpairs(
+    risk: Risk,
+    k: int = 1,
+    *,
+    tolerance: float = 0.02,
+    max_products: int = 60,
+    generator: torch.Generator | None = None,
+    kind: Kind = "hessian",
+) -> tuple[Estimate, list[Vector]]:
+    """As `leading_eigenvalues`, with the eigenvectors: unit vectors shaped like the parameters, as many as values.
+
+    Memory as there, and costlier where samples are fewer than features: no compact vectors. An eigenvector's error is
+    about the residual over the gap to the neighbours: within a tight cluster only the span is meaningful.
+    """
+    tracker = EigenvalueTracker(
+        k, tolerance=tolerance, max_products=max_products, generator=generator, kind=kind, compact=False
     )
+    estimate = tracker.update(risk)
+    found = estimate.value if isinstance(estimate.value, tuple) else ()
+    return estimate, tracker.vectors[: len(found)]
 
 
 @dataclass
@@ -183,7 +208,9 @@ class EigenvalueTracker:
         tolerance: residual asked for, relative to the largest eigenvalue; its error is of second order in that.
         max_products: Hessian products per update at most.
         carry: extra vectors kept; memory `k + carry` copies of the parameters.
-        vectors: the leading Ritz vectors, as the Hessian's products take them (see ``Hessian(compact=True)``).
+        kind: of the Hessian or its Gauss-Newton part.
+        compact: carry vectors in coordinates of the data where they are shorter (see `Hessian`).
+        vectors: the leading Ritz vectors, as the Hessian's products take them.
     """
 
     k: int = 1
@@ -191,6 +218,8 @@ class EigenvalueTracker:
     max_products: int = 60
     carry: int = 3
     generator: torch.Generator | None = None
+    kind: Kind = "hessian"
+    compact: bool = True
     vectors: list[Vector] = field(default_factory=list)
     updates: int = 0
     _span: Span | None = None
@@ -203,7 +232,7 @@ class EigenvalueTracker:
         generator = self.generator if self.generator is not None else torch.Generator().manual_seed(self.updates)
         size = risk.size if batch is None else length(batch)
         coarse_cost = 0.0
-        with Hessian(risk, batch, compact=True) as hessian:
+        with Hessian(risk, batch, compact=self.compact, kind=self.kind) as hessian:
             keep = min(self.k + self.carry, count)
             try:
                 if hessian.span is not self._span:
@@ -216,7 +245,7 @@ class EigenvalueTracker:
                 guards = self.vectors[self.k :]
                 start, guard = self.vectors[: self.k], None
                 if cold or first or search or not guards:
-                    start = [*start, _mixed(hessian.gradient, generator)]
+                    start = [*start, mixed_with_noise(hessian.gradient, generator)]
                 else:
                     guard = guards[self.updates % len(guards)]
                 pairs = ritz_pairs(
@@ -229,7 +258,13 @@ class EigenvalueTracker:
             cost = hessian.cost + coarse_cost
         self.updates += 1
         self._remember(pairs, keep)
-        settings = {"samples": size, "mode": risk.mode, "products": pairs.products, "tolerance": self.tolerance}
+        settings = {
+            "kind": self.kind,
+            "samples": size,
+            "mode": risk.mode,
+            "products": pairs.products,
+            "tolerance": self.tolerance,
+        }
         worst = max(pairs.residuals)
         reason = "" if pairs.converged else (
             f"{len(pairs.residuals)} of {self.k} eigenvalues, residual {worst:.2g} where "
@@ -248,9 +283,9 @@ class EigenvalueTracker:
         part = min(max(size // 8, min(size // 4, _COARSE_PART)), risk.chunk_size)
         if batch is not None or size < _COARSE_FROM or risk.source.batch_lengths is not None:
             return [], 0.0
-        with Hessian(risk, risk.draw(part, generator), compact=True) as coarse:
+        with Hessian(risk, risk.draw(part, generator), compact=self.compact, kind=self.kind) as coarse:
             pairs = ritz_pairs(
-                coarse.products, [_mixed(coarse.gradient, generator)], k=self.k, keep=self.k,
+                coarse.products, [mixed_with_noise(coarse.gradient, generator)], k=self.k, keep=self.k,
                 tolerance=max(self.tolerance, 0.02), max_products=5 + 2 * self.k,
             )  # fmt: skip
             return [hessian.restrict(coarse.lift(v)) for v in pairs.vectors], coarse.cost * part / size
