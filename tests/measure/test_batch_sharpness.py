@@ -89,6 +89,31 @@ def test_against_dense_batch_by_batch(case):
     assert "after 4 batches, 1e-07 % was asked for" in found.reason
 
 
+@pytest.mark.parametrize(**by_case(only=lambda case: case.name not in ("mapping", "dict", "LSTM", "dropout")))
+def test_gauss_newton_batch_by_batch(case):
+    risk, g = case.risk(), torch.Generator().manual_seed(5)
+    found = batch_sharpness(risk, 5, kind="gauss_newton", tolerance=1e-9, max_batches=3, generator=g)
+    g.manual_seed(5)
+    ratios = []
+    for _ in range(3):
+        batch = risk.source.take(draw_indices(12, 5, g))
+        with Hessian(risk, batch, kind="gauss_newton", method="graph") as matrix:
+            ratios.append(matrix.curvature(matrix.gradient) / float(sum(x.square().sum() for x in matrix.gradient)))
+    assert found.name == "gauss_newton_batch_sharpness"
+    assert found.value == pytest.approx(sum(ratios) / 3, rel=1e-9)
+    assert min(ratios) >= 0
+    assert ("Gram" in found.settings["method"]) == case.chain
+
+
+def test_gauss_newton_needs_second_derivatives_of_the_loss():
+    with pytest.raises(ValueError, match="expected method 'auto' or 'exact' with kind 'gauss_newton'"):
+        batch_sharpness(CASES[0].risk(), 4, kind="gauss_newton", method="loss_change", lr=0.1)
+    with pytest.raises(ValueError, match="expected kind 'hessian' or 'gauss_newton', got 'fisher'"):
+        batch_sharpness(CASES[0].risk(), 4, kind="fisher")
+    with pytest.raises(ValueError, match="of the output of one call of the model"):
+        batch_sharpness(quadratics([1.0, 3.0]), 1, kind="gauss_newton")
+
+
 @pytest.mark.parametrize("statistic", ["expectation_of_ratio", ROE])
 def test_the_stop_rule_is_that_of_the_statistic(statistic):
     risk = quadratics([1.0, 3.0])
