@@ -5,9 +5,11 @@ from sgdscope.measure.critical_sharpness import critical_sharpness
 from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
 from sgdscope.measure.gradient_noise import gradient_noise
 from sgdscope.measure.interaction import gradient_noise_interaction, interaction_aware_sharpness
+from sgdscope.measure.keskar_sharpness import keskar_sharpness
 from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenpairs, leading_eigenvalues
 from sgdscope.measure.mini_batch_sharpness import mini_batch_sharpness
 from sgdscope.measure.momentum_batch_sharpness import momentum_batch_sharpness
+from sgdscope.measure.sam_sharpness import sam_sharpness
 from sgdscope.measure.second_moment import second_moment_contraction
 
 __all__ = [
@@ -19,9 +21,11 @@ __all__ = [
     "gradient_noise",
     "gradient_noise_interaction",
     "interaction_aware_sharpness",
+    "keskar_sharpness",
     "leading_eigenpairs",
     "leading_eigenvalues",
     "mini_batch_sharpness",
     "momentum_batch_sharpness",
+    "sam_sharpness",
     "second_moment_contraction",
 ]
