@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sgdscope.measure import batch_sharpness
+from sgdscope.measure.edge_ratio import edge_ratio_of_step
 from sgdscope.models import build
 from sgdscope.monitor import Monitor
 from sgdscope.monitor.schedule import Stride
@@ -56,24 +57,28 @@ class Linear:
         return sum(self.curvatures) / sum(self.descents)
 
 
-def run(problem, monitor, way="plain", *, steps=STEPS, loss_given=lambda step: True):
+def run(problem, monitor, way="plain", *, steps=STEPS, given=lambda step, loss: loss, observed="after"):
     """The loop a user writes, with one of the things that users do between backward and step."""
+    model, optimizer = problem.model, problem.optimizer
     with monitor:
         for step in range(steps):
             batches = [problem.batch() for _ in range(2 if way.startswith("accumulated") else 1)]
             for batch in batches:
-                loss = squared_error(problem.model, batch)
+                loss = squared_error(model, batch)
                 (loss * {"scaled": 1024, "unscaled": 1024, "accumulated": 0.5}.get(way, 1)).backward()
-            if way == "clipped":
-                torch.nn.utils.clip_grad_norm_(problem.model.parameters(), 0.2)
+            if way == "clipped" or (way == "clipped late" and step >= 20):
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 0.2 if way == "clipped" else 0.05)
             if way == "unscaled":  # as GradScaler does before the step
-                problem.model.weight.grad /= 1024
-            before = problem.model.weight.detach().clone()
-            problem.optimizer.step()
-            problem.optimizer.zero_grad()
+                model.weight.grad /= 1024
+            if observed == "before":
+                monitor.observe(*batches, loss=loss)
+            before = model.weight.detach().clone()
+            optimizer.step()
+            optimizer.zero_grad()
             problem.note(batches, before)
-            monitor.observe(*batches, loss=loss if loss_given(step) else None)
-    return monitor.latest["edge_ratio"]
+            if observed == "after":
+                monitor.observe(*batches, loss=given(step, loss))
+    return monitor.latest.get("edge_ratio")
 
 
 def watched(problem, **options):
@@ -124,20 +129,7 @@ def test_clipping_that_sets_in_later_drops_the_samples_since_the_last_audit():
     run(problem, monitor, steps=20)
     assert monitor._stream.trusts_gradient
     clipped = Linear()
-    late = watched(clipped)
-    with late:
-        for step in range(STEPS):
-            batch = clipped.batch()
-            loss = squared_error(clipped.model, batch)
-            loss.backward()
-            if step >= 20:
-                torch.nn.utils.clip_grad_norm_(clipped.model.parameters(), 0.05)
-            before = clipped.model.weight.detach().clone()
-            clipped.optimizer.step()
-            clipped.optimizer.zero_grad()
-            clipped.note([batch], before)
-            late.observe(batch, loss=loss)
-    found = late.latest["edge_ratio"]
+    found = run(clipped, watched(clipped), "clipped late")
     # the audit of the 32nd sample fails: what follows it, and itself, is right again
     expected = sum(clipped.curvatures[31:]) / sum(clipped.descents[31:])
     assert found.count == STEPS - 31
@@ -147,13 +139,13 @@ def test_clipping_that_sets_in_later_drops_the_samples_since_the_last_audit():
 @pytest.mark.parametrize(
     ("given", "method"),
     [
-        (lambda step: False, "two forward passes (no usable loss was handed over)"),
-        (lambda step: step % 3 == 0, "two forward passes (no usable loss was handed over)"),
+        (lambda step, loss: None, "two forward passes (no usable loss was handed over)"),
+        (lambda step, loss: None if step % 3 else loss, "two forward passes (no usable loss was handed over)"),
     ],
 )
 def test_without_the_loss_it_pays_one_more_forward_pass(given, method):
     problem = Linear()
-    found = run(problem, watched(problem), loss_given=given)
+    found = run(problem, watched(problem), given=given)
     assert found.settings["method"] == method
     assert found.count >= STEPS - 1  # at most the first step whose loss was missing has no sample
     assert float(found) == pytest.approx(problem.ratio, rel=0.05)
@@ -161,47 +153,18 @@ def test_without_the_loss_it_pays_one_more_forward_pass(given, method):
 
 def test_a_loss_of_something_else_is_not_used():
     problem = Linear()
-    monitor = watched(problem)
-    with monitor:
-        for _ in range(STEPS):
-            batch = problem.batch()
-            loss = squared_error(problem.model, batch)
-            loss.backward()
-            before = problem.model.weight.detach().clone()
-            problem.optimizer.step()
-            problem.optimizer.zero_grad()
-            problem.note([batch], before)
-            monitor.observe(batch, loss=loss.item() * 1.02)  # a running mean, a penalty on top, ...
-    assert float(monitor.latest["edge_ratio"]) == pytest.approx(problem.ratio, rel=1e-9)
+    found = run(
+        problem, watched(problem), given=lambda step, loss: loss.item() * 1.02
+    )  # a running mean, a penalty, ...
+    assert float(found) == pytest.approx(problem.ratio, rel=1e-9)
 
 
-def test_dropout_has_another_mask_and_is_noticed():
+def trusted(loss_fn, *between, lr):
+    """Whether a stream over twenty steps of a small network trusts the loss and the gradients handed over."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+    model = nn.Sequential(nn.Linear(3, 16), *between, nn.Linear(16, 2))
     data = (torch.randn(SAMPLES, 3), torch.randn(SAMPLES, 2))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    with Monitor(Risk(model, squared_error, data), optimizer, every=10, final=False) as monitor:
-        for step in range(20):
-            batch = tuple(t[step : step + 8] for t in data)
-            optimizer.zero_grad()
-            loss = squared_error(model, batch)
-            loss.backward()
-            optimizer.step()
-            monitor.observe(batch, loss=loss)
-    assert (monitor._stream.trusts_loss, monitor._stream.trusts_gradient) == (False, False)
-    assert monitor.latest["edge_ratio"].value is not None
-
-
-def test_autocast_inside_the_loss_is_the_same_function():
-    def loss_fn(model, batch):
-        with torch.autocast("cpu", torch.bfloat16):
-            output = model(batch[0])
-        return 0.5 * (output.float() - batch[1]).square().sum(1).mean()
-
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 2))
-    data = (torch.randn(SAMPLES, 3), torch.randn(SAMPLES, 2))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with Monitor(Risk(model, loss_fn, data), optimizer, every=10, final=False) as monitor:
         for step in range(20):
             batch = tuple(t[step : step + 8] for t in data)
@@ -210,21 +173,26 @@ def test_autocast_inside_the_loss_is_the_same_function():
             loss.backward()
             optimizer.step()
             monitor.observe(batch, loss=loss)
-    assert (monitor._stream.trusts_loss, monitor._stream.trusts_gradient) == (True, True)
+    assert monitor.latest["edge_ratio"].value is not None
+    return monitor._stream.trusts_loss, monitor._stream.trusts_gradient
+
+
+def test_dropout_has_another_mask_and_is_noticed():
+    assert trusted(squared_error, nn.ReLU(), nn.Dropout(0.5), lr=0.01) == (False, False)
+
+
+def test_autocast_inside_the_loss_is_the_same_function():
+    def loss_fn(model, batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(batch[0])
+        return 0.5 * (output.float() - batch[1]).square().sum(1).mean()
+
+    assert trusted(loss_fn, nn.Tanh(), lr=0.1) == (True, True)
 
 
 def test_observe_before_the_step_is_found_out():
     problem = Linear()
-    monitor = watched(problem)
-    with monitor:
-        for _ in range(STEPS):
-            batch = problem.batch()
-            loss = squared_error(problem.model, batch)
-            loss.backward()
-            monitor.observe(batch, loss=loss)
-            problem.optimizer.step()
-            problem.optimizer.zero_grad()
-    found = monitor.latest["edge_ratio"]
+    found = run(problem, watched(problem), observed="before")
     assert found.value is None
     assert "call observe after optimizer.step(), with the batch of that step" in found.reason
 
@@ -232,12 +200,7 @@ def test_observe_before_the_step_is_found_out():
 def test_where_nobody_observes_it_stops_keeping_parameters():
     problem = Linear()
     monitor = watched(problem)
-    with monitor:
-        for _ in range(10):
-            squared_error(problem.model, problem.batch()).backward()
-            problem.optimizer.step()
-            problem.optimizer.zero_grad()
-    assert "edge_ratio" not in monitor.latest
+    assert run(problem, monitor, observed="never") is None
     assert monitor._stream.next_step > 1e9
 
 
@@ -264,33 +227,22 @@ def test_it_goes_on_from_its_state():
     assert (other.samples, other.next_step) == (STEPS - 1, one._stream.next_step)
 
 
-@pytest.fixture(scope="session")
-def at_the_edge():
-    """256 digits, one hidden layer of 32, b = 8, η = 0.5, float64, after 4000 steps: close to its edge."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("activation", "same", "fresh"), [("tanh", 0.01, 0.02), ("relu", 0.02, 0.03)])
+def test_over_a_run_at_the_edge_it_follows_batch_sharpness(activation, same, fresh):
+    """256 digits, one hidden layer of 32, b = 8 drawn anew at every step, η = 0.5, float64, from step 4000 to 8000."""
     from sgdscope.data import load_digits
 
     digits = load_digits(subset=256, test=False)
-    inputs = digits.inputs.double()
-    targets = nn.functional.one_hot(digits.labels, 10).double()
-
-    def make(activation):
-        model = build("mlp", input_shape=digits.input_shape, classes=10, width=32, depth=1, activation=activation,
-                      initialisation="uniform-zero-bias").double()  # fmt: skip
-        return model, torch.optim.SGD(model.parameters(), lr=0.5), Sampler(256, 8, replacement=False, seed=0)
-
-    return make, Risk, (inputs, targets)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("activation", "tolerance"), [("tanh", 0.02), ("relu", 0.03)])
-def test_over_a_run_at_the_edge_it_follows_batch_sharpness(at_the_edge, activation, tolerance):
-    make, risk_of, (inputs, targets) = at_the_edge
-    model, optimizer, sampler = make(activation)
-    risk = risk_of(model, squared_error, (inputs, targets))
+    inputs, targets = digits.inputs.double(), nn.functional.one_hot(digits.labels, 10).double()
+    model = build("mlp", input_shape=digits.input_shape, classes=10, width=32, depth=1, activation=activation,
+                  initialisation="uniform-zero-bias").double()  # fmt: skip
+    optimizer, generator = torch.optim.SGD(model.parameters(), lr=0.5), torch.Generator().manual_seed(0)
+    risk = Risk(model, squared_error, (inputs, targets))
     stream = EdgeStream(risk, Stride(1.0, fixed=1))
-    sharpness = []
+    exact, sharpness = [], []
     for step in range(8000):
-        chosen = sampler.next()
+        chosen = torch.randperm(256, generator=generator)[:8]  # of an epoch reshuffled, they would be no fresh draws
         batch = inputs[chosen], targets[chosen]
         optimizer.zero_grad()
         loss = squared_error(model, batch)
@@ -298,15 +250,18 @@ def test_over_a_run_at_the_edge_it_follows_batch_sharpness(at_the_edge, activati
         if step < 4000:
             optimizer.step()
             continue
+        exact.append(edge_ratio_of_step(risk, batch, [-0.5 * p.grad for p in model.parameters()]))
+        if step % 25 == 0:  # a ReLU network's sharpness scatters by an eighth from step to step
+            found = batch_sharpness(risk, 8, statistic="ratio_of_expectations", min_batches=64, max_batches=64,
+                                    generator=torch.Generator().manual_seed(step))  # fmt: skip
+            norm = float(found.beside["squared_gradient_norm"])
+            sharpness.append((float(found) * norm, norm))
         stream.before_step(step)
         optimizer.step()
         stream.after_step()
         stream.observe([batch], loss, step + 1, 1e-3)
-        if step % 25 == 0:  # a ReLU network's sharpness scatters by an eighth from step to step
-            exact = batch_sharpness(risk, 8, statistic="ratio_of_expectations", min_batches=64, max_batches=64,
-                                    generator=torch.Generator().manual_seed(step))  # fmt: skip
-            sharpness.append(float(exact))
-    streamed = float(stream.estimate()) / 2
-    expected = 0.5 * sum(sharpness) / len(sharpness) / 2
-    assert streamed == pytest.approx(expected, rel=tolerance)
+    streamed = float(stream.estimate())
+    # the very same batches: what is left is the finite step
+    assert streamed == pytest.approx(sum(c for c, _ in exact) / sum(d for _, d in exact), rel=same)
+    assert streamed == pytest.approx(0.5 * sum(c for c, _ in sharpness) / sum(n for _, n in sharpness), rel=fresh)
     assert stream.described() == "one forward pass"
