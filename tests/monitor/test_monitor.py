@@ -244,6 +244,35 @@ def test_measuring_stays_within_its_budget(monkeypatch, cost):
     assert monitor.step_seconds == pytest.approx(1.0, rel=1e-6)
 
 
+def test_a_common_step_is_left_alone(monkeypatch):
+    clock = Clock()
+    for part in (module, account_module, stream_module):
+        monkeypatch.setattr(part, "time", clock)
+    visits, half = [], 0
+    timed = account_module.Account.timed
+    monkeypatch.setattr(
+        account_module.Account, "timed", lambda self, action, *a: visits.append(action) or timed(self, action, *a)
+    )
+    value = Risk.value
+
+    def slow_value(self, *args, **named):
+        clock.now += 1e-4
+        return value(self, *args, **named)
+
+    monkeypatch.setattr(Risk, "value", slow_value)
+    problem = Problem()
+    with Monitor(problem.risk, problem.optimizer, batch_size=4, final=False) as monitor:
+        for step in range(2000):
+            clock.now += 2e-4
+            batch, loss = problem.step(step)
+            monitor.observe(batch, loss=loss)
+            half = len(visits) if step == 1000 else half
+    assert monitor.step == 2000
+    hooks = [visit for visit in visits[half:] if visit.__name__ != "_observe"]
+    assert len(hooks) < 200  # of two thousand: one that has nothing to do does nothing
+    assert monitor.latest["edge_ratio"].settings["stride"] > 16
+
+
 # -- what never ends a run ------------------------------------------------------------------------------------------
 
 

@@ -10,10 +10,10 @@ own batch in mean; for plain SGD it equals lr times batch sharpness as a ratio o
 
 The left side is second order, the right side what the step really does to the loss of its batch: higher orders and the
 kinks of a ReLU crossed on the way are in it, and at 2 it says exactly that the own batch's loss does not change. At the
-edge of small networks the right side lies 0.2 to 1.5 % below the left one on the same batches (for ReLU nearly all of
-it kinks, and 2.5 % seen where batches hold samples twice). Streamed from epochs that are reshuffled it moreover lies
-1.5 to 4 % below lr times the batch sharpness of fresh draws: the weights have just been fitted to the rest of the
-epoch, and what is left of it is no fresh draw. With batches drawn anew at every step that difference is gone.
+edge of small networks the right side lies 0.2 to 1.5 % below the left one on the same batches; for ReLU nearly all of
+that is kinks, and more in a spike (2.5 and 3.6 % seen). Streamed from epochs that are reshuffled it moreover lies 1 to
+4 % below lr times the batch sharpness of fresh draws: the weights have just been fitted to the rest of the epoch, and
+what is left of it is no fresh draw. With batches drawn anew at every step that difference is gone.
 """
 
 from __future__ import annotations
