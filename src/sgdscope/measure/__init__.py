@@ -9,11 +9,13 @@ from sgdscope.measure.keskar_sharpness import keskar_sharpness
 from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenpairs, leading_eigenvalues
 from sgdscope.measure.mini_batch_sharpness import mini_batch_sharpness
 from sgdscope.measure.momentum_batch_sharpness import momentum_batch_sharpness
+from sgdscope.measure.plane import Plane, plane, plane_through
 from sgdscope.measure.sam_sharpness import sam_sharpness
 from sgdscope.measure.second_moment import second_moment_contraction
 
 __all__ = [
     "EigenvalueTracker",
+    "Plane",
     "batch_sharpness",
     "critical_sharpness",
     "edge_ratio",
@@ -26,6 +28,8 @@ __all__ = [
     "leading_eigenvalues",
     "mini_batch_sharpness",
     "momentum_batch_sharpness",
+    "plane",
+    "plane_through",
     "sam_sharpness",
     "second_moment_contraction",
 ]
