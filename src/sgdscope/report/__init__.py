@@ -6,5 +6,6 @@ The file stands alone: no script, no font and no picture is fetched. Importing t
 from __future__ import annotations
 
 from sgdscope.report.page import render, write
+from sgdscope.report.plane_figure import plane_chart
 
-__all__ = ["render", "write"]
+__all__ = ["plane_chart", "render", "write"]
