@@ -61,6 +61,9 @@ def test_gauss_newton_products_against_dense_jacobians(case, method):
         found, gradient = hessian.product(v), hessian.gradient
     assert float((flat(found) - matrix @ flat(v)).norm()) < 1e-10 * float(matrix.norm() * flat(v).norm())
     torch.testing.assert_close(flat(gradient), flat(risk.gradient()[1]), rtol=1e-10, atol=1e-12)
+    with Hessian(risk, method=method, kind="residual") as rest, Hessian(risk, method="graph") as hessian:
+        whole = flat(found) + flat(rest.product(v))
+        torch.testing.assert_close(whole, flat(hessian.product(v)), rtol=1e-9, atol=1e-11)
 
 
 def test_a_loss_without_gauss_newton_matrix():
@@ -69,7 +72,7 @@ def test_a_loss_without_gauss_newton_matrix():
         ValueError, match="expected a loss of the output of one call of the model, for its Gauss-Newton"
     ):
         Hessian(risk, kind="gauss_newton").__enter__()
-    with pytest.raises(ValueError, match="expected kind 'hessian' or 'gauss_newton', got 'fisher'"):
+    with pytest.raises(ValueError, match="expected kind 'hessian', 'gauss_newton' or 'residual', got 'fisher'"):
         Hessian(risk, kind="fisher")
 
 

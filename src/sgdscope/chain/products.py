@@ -17,8 +17,8 @@ from sgdscope.chain.trace import Trace, forward_replaced, loss_rate, slope_at
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector
 
-Kind = Literal["hessian", "gauss_newton"]
-"""Which matrix."""
+Kind = Literal["hessian", "gauss_newton", "residual"]
+"""Which matrix: the Hessian, its Gauss-Newton part, or the rest of it."""
 
 _PIECE = {"cpu": 4 << 20}
 """Bytes of the largest activation of one piece, by device: beyond that the caches no longer hold what is at work."""
@@ -69,10 +69,12 @@ class ChainProducts:
             )
 
     def product(self, v: Sequence[Tensor], kind: Kind = "hessian") -> Vector:
-        """``H v``, or of the Gauss-Newton matrix ``Jᵀ H_ℓ J v``: the same without the network's own curvature."""
-        pull = self._pull if kind == "hessian" else self._pull_straight
+        """``H v``; the Gauss-Newton part ``Jᵀ H_ℓ J v`` has only the loss's curvature, the residual the network's."""
+        pull = self._pull_straight if kind == "gauss_newton" else self._pull
+        velocity = self.velocity(v)
         with torch.enable_grad():
-            rate = loss_rate(self._slope, self._output, self.velocity(v))
+            rate = torch.zeros_like(velocity) if kind == "residual" else (
+                loss_rate(self._slope, self._output, velocity))  # fmt: skip
         with torch.no_grad():
             parts = zip(self._pieces, rate.split(self._sizes), strict=True)
             return self._summed(pull(piece, part, v) for piece, part in parts)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sgdscope.chain.jet import Jet
 from sgdscope.chain.layers import NotAChainError, jets_of
 
 
@@ -30,6 +31,17 @@ class Trace:
         """Carry the loss derivative down to the output of each layer; gradients by weights are not formed."""
         for index in reversed(self.moving):
             slope = self.jets[index].backward(slope, to_input=index > self.first)
+
+    def slopes(self, slope: Tensor) -> list[tuple[Jet, Tensor]]:
+        """Each layer with parameters and the derivative by its output, for any slope; nothing is kept for products."""
+        found = []
+        for index in reversed(self.moving):
+            jet = self.jets[index]
+            if jet.parameters:
+                found.append((jet, slope))
+            if index > self.first:
+                slope = jet.pull(slope)
+        return found[::-1]
 
     @property
     def moving(self) -> range:

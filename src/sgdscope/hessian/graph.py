@@ -109,3 +109,23 @@ class GaussNewtonGraph:
     def _pulled(self, slope: Tensor) -> Vector:
         found = torch.autograd.grad(self._own, self._leaves, slope, retain_graph=True, materialize_grads=True)
         return list(found)
+
+
+class ResidualGraph:
+    """Products with what the Hessian has besides its Gauss-Newton part, through autograd. Cost of a product: 3 to 5."""
+
+    span = None
+    """Vectors are shaped like the parameters."""
+
+    def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor]) -> None:
+        self._whole, self._straight = GraphProducts(risk, batch, leaves), GaussNewtonGraph(risk, batch, leaves)
+        self.value = self._whole.value
+
+    @property
+    def gradient(self) -> Vector:
+        """The gradient."""
+        return self._whole.gradient
+
+    def product(self, v: Sequence[Tensor], kind: Kind = "residual") -> Vector:
+        """``(H − Jᵀ H_ℓ J) v``."""
+        return list(torch._foreach_sub(self._whole.product(v), self._straight.product(v)))

@@ -17,7 +17,7 @@ from sgdscope.batches import Batch, length
 from sgdscope.chain.products import ChainProducts, Kind
 from sgdscope.chain.span import Span
 from sgdscope.evaluation import plain_autograd
-from sgdscope.hessian.graph import GaussNewtonGraph, GraphProducts
+from sgdscope.hessian.graph import GaussNewtonGraph, GraphProducts, ResidualGraph
 from sgdscope.hessian.refusal import chain_refusal
 from sgdscope.risk import Risk, whole
 from sgdscope.vectors import Vector
@@ -26,6 +26,14 @@ GRADIENT, PRODUCT_ON_GRAPH = 1.0, 1.0
 """Cost convention, in gradient evaluations on the same data."""
 
 Method = Literal["auto", "chain", "graph"]
+
+
+_Products = ChainProducts | GraphProducts | GaussNewtonGraph | ResidualGraph
+_THROUGH_GRAPHS: dict[Kind, type[GraphProducts] | type[GaussNewtonGraph] | type[ResidualGraph]] = {
+    "hessian": GraphProducts,
+    "gauss_newton": GaussNewtonGraph,
+    "residual": ResidualGraph,
+}
 
 
 class Hessian:
@@ -47,7 +55,8 @@ class Hessian:
     the second where a comparison on a few samples, once per risk, agrees; `refusal` says why not.
 
     ``kind="gauss_newton"`` gives the Gauss-Newton matrix :math:`J^\top H_\ell J` instead (J: derivative of the model's
-    output, :math:`H_\ell`: Hessian of the loss by it), for losses that are a function of one call of the model.
+    output, :math:`H_\ell`: Hessian of the loss by it), for losses that are a function of one call of the model;
+    ``kind="residual"`` the rest of the Hessian, the network's own curvature.
 
     ``compact=True`` asks for shorter vectors where a network by hand is fed with fewer samples than they have features
     (see `chain.span`): all vectors, the gradient too, are then in coordinates of the data's span, with the same inner
@@ -67,8 +76,8 @@ class Hessian:
         self, risk: Risk, batch: Batch | None = None, *, seed: int = 0, method: Method = "auto",
         kind: Kind = "hessian", compact: bool = False,
     ) -> None:  # fmt: skip
-        if kind not in ("hessian", "gauss_newton"):
-            raise ValueError(f"expected kind 'hessian' or 'gauss_newton', got {kind!r}")
+        if kind not in ("hessian", "gauss_newton", "residual"):
+            raise ValueError(f"expected kind 'hessian', 'gauss_newton' or 'residual', got {kind!r}")
         if method not in ("auto", "chain", "graph"):
             raise ValueError(f"expected method 'auto', 'chain' or 'graph', got {method!r}")
         self.refusal = "asked for the graph" if method == "graph" else chain_refusal(risk)
@@ -84,7 +93,7 @@ class Hessian:
         self._whole = batch is None
         self._batch = whole(risk) if batch is None else batch
         self._open = False
-        self._kept: ChainProducts | GraphProducts | GaussNewtonGraph | None = None
+        self._kept: _Products | None = None
         self._value: float | None = None
         self._gradient: Vector | None = None
 
@@ -159,7 +168,7 @@ class Hessian:
         For one batch or data of one chunk. Raises ValueError over several chunks, or where kind is not Gauss-Newton.
         """
         kept = self._kept
-        if kept is None or isinstance(kept, GraphProducts):
+        if kept is None or isinstance(kept, GraphProducts | ResidualGraph):
             raise ValueError("expected an open Hessian of kind 'gauss_newton' on one batch\n"
                              "hint: with Hessian(risk, batch, kind='gauss_newton') as hessian: ...")  # fmt: skip
         with plain_autograd(self.risk.device.type):
@@ -173,9 +182,9 @@ class Hessian:
         """A vector that products take or give, shaped like the parameters."""
         return self._kept.lift(v) if isinstance(self._kept, ChainProducts) else list(v)
 
-    def _recorded(self, batch: Batch, leaves: list[Tensor]) -> ChainProducts | GraphProducts | GaussNewtonGraph:
+    def _recorded(self, batch: Batch, leaves: list[Tensor]) -> _Products:
         if self.refusal:
-            return (GraphProducts if self.kind == "hessian" else GaussNewtonGraph)(self.risk, batch, leaves)
+            return _THROUGH_GRAPHS[self.kind](self.risk, batch, leaves)
         single = self._batch is not None
         return ChainProducts(self.risk, batch, leaves, compact=self.compact and single,
                              span_for=self.risk if self._whole else None)  # fmt: skip

@@ -12,6 +12,7 @@ from sgdscope.measure.momentum_batch_sharpness import momentum_batch_sharpness
 from sgdscope.measure.plane import Plane, plane, plane_through
 from sgdscope.measure.sam_sharpness import sam_sharpness
 from sgdscope.measure.second_moment import second_moment_contraction
+from sgdscope.measure.trace import gauss_newton_trace, hessian_trace
 
 __all__ = [
     "EigenvalueTracker",
@@ -20,8 +21,10 @@ __all__ = [
     "critical_sharpness",
     "edge_ratio",
     "edge_ratio_of_step",
+    "gauss_newton_trace",
     "gradient_noise",
     "gradient_noise_interaction",
+    "hessian_trace",
     "interaction_aware_sharpness",
     "keskar_sharpness",
     "leading_eigenpairs",

@@ -16,6 +16,7 @@ SUPPORTED: tuple[type[nn.Module], ...] = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,
 )  # fmt: skip
 
+_FEW = 16
 _BLOCK = 1 << 26
 """Bytes of per-sample gradients of one linear layer formed at a time."""
 
@@ -49,20 +50,26 @@ def gram(layer: nn.Module, a: Tensor, slope: Tensor) -> Tensor:
 
 def squared_norms(layer: nn.Module, a: Tensor, slope: Tensor) -> Tensor:
     """Squared norms of the samples' gradients by the layer's parameters, shape ``(n,)``."""
+    return products(layer, a, slope, slope)
+
+
+def products(layer: nn.Module, a: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """For each sample the inner product of the gradients that two slopes give, shape ``(n,)``."""
     if isinstance(layer, nn.Linear) and a.dim() == 2:
         inputs = a.square().sum(1)
         if layer.bias is not None:
             inputs += 1
-        return inputs.mul_(slope.square().sum(1))
+        return inputs.mul_((one * other).sum(1))
     if isinstance(layer, nn.Linear):
-        a, slope = a.flatten(1, -2), slope.flatten(1, -2)
-        positions, width_in, width_out = a.shape[1], a.shape[2], slope.shape[2]
+        a, one, other = (x.flatten(1, -2) for x in (a, one, other))
+        positions, width_in, width_out = a.shape[1], a.shape[2], one.shape[2]
         if positions * (width_in + width_out) < width_in * width_out:
             inputs = a @ a.transpose(1, 2)
             if layer.bias is not None:
                 inputs += 1
-            return inputs.mul_(slope @ slope.transpose(1, 2)).sum((1, 2))
-    return gradients(layer, a, slope).square().sum(1)
+            return inputs.mul_(one @ other.transpose(1, 2)).sum((1, 2))
+    rows = gradients(layer, a, one)
+    return (rows * (rows if other is one else gradients(layer, a, other))).sum(1)
 
 
 def gradients(layer: nn.Module, a: Tensor, slope: Tensor) -> Tensor:
@@ -105,7 +112,13 @@ def _gram_over_positions(a: Tensor, slope: Tensor, bias: bool) -> Tensor:
 
 
 def _of_kernel(layer: nn.Conv1d | nn.Conv2d, a: Tensor, slope: Tensor) -> Tensor:
-    """Kernel gradient of each sample, ``(n, out, in / groups · kernel)``: one batched product per kernel position."""
+    """Kernel gradient of each sample, ``(n, out, in / groups · kernel)``: one batched product per kernel position.
+
+    A few samples at a time, which the caches hold.
+    """
+    few = _FEW if a.device.type == "cpu" else len(a)
+    if len(a) > few:
+        return torch.cat([_of_kernel(layer, *both) for both in zip(a.split(few), slope.split(few), strict=True)])
     kernel, dilation, stride, padding = layer.kernel_size, layer.dilation, layer.stride, layer.padding
     if isinstance(layer, nn.Conv1d):  # as if of height one
         a, slope = a[:, :, None], slope[:, :, None]

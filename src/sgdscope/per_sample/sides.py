@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sgdscope.batches import Batch, length
-from sgdscope.chain.layers import layers_of
-from sgdscope.chain.trace import Trace, forward_replaced, slope_at
+from sgdscope.chain.layers import NotAChainError, layers_of
+from sgdscope.chain.trace import Trace, forward_replaced, loss_rate, slope_at
 from sgdscope.hessian.refusal import chain_refusal
 from sgdscope.per_sample.layers import why_not
 from sgdscope.risk import Risk
@@ -91,16 +91,70 @@ def sides(risk: Risk, batch: Batch, *, seed: int = 0) -> tuple[list[Side], float
 
     Raises NoSidesError with the reason where the model does not allow it.
     """
+    by_hand = not chain_refusal(risk)
     with risk.evaluating(seed=seed) as leaves:
-        if not chain_refusal(risk):
+        if by_hand:
             trace = Trace(layers_of(risk.model))
             with forward_replaced(risk.model, trace.forward) as call:
                 loss = risk.loss(batch)
             slope = slope_at(loss, call.output, leaves).detach()
             with torch.no_grad():
-                trace.backward(slope)
-            jets = [jet for jet in trace.jets if jet.parameters]
-            return [Side(jet.layer, jet.input, jet.slope) for jet in jets], float(loss.detach())
+                found = [Side(jet.layer, jet.input, d) for jet, d in trace.slopes(slope)]
+            return found, float(loss.detach())
         with Recording(risk.model, leaves, length(batch)) as recording:
             loss = risk.loss(batch)
         return recording.sides(loss), float(loss.detach())
+
+
+class OutputSides:
+    """Both sides of every layer for *any* slope of the model's output: one pass forward, many back.
+
+    To be made inside ``risk.evaluating`` (`by_hand`: a chain). For losses that are a function of one call of the model.
+
+    Attributes:
+        output: the model's output, samples first.
+
+    Raises NoSidesError with the reason where the model does not allow it.
+    """
+
+    def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor], *, by_hand: bool) -> None:
+        self._trace = Trace(layers_of(risk.model)) if by_hand else None
+        self._recording: Recording | None = None
+        try:
+            if self._trace is not None:
+                with forward_replaced(risk.model, self._trace.forward) as call:
+                    loss = risk.loss(batch)
+            else:
+                original = risk.model.forward
+                own: list[Tensor] = []
+
+                def forward(*inputs: object, **named: object) -> Tensor:
+                    with torch.enable_grad():
+                        own.append(original(*inputs, **named))
+                    if not isinstance(own[0], Tensor):
+                        raise NotAChainError(f"the model returns a {type(own[0]).__name__}, not one tensor")
+                    return own[0]
+
+                recording = self._recording = Recording(risk.model, leaves, length(batch))
+                with recording, forward_replaced(risk.model, forward) as call:
+                    loss = risk.loss(batch)
+                self._own = own[0]
+            self._slope = slope_at(loss, call.output, leaves)
+        except NotAChainError as error:
+            raise NoSidesError(str(error)) from None
+        assert call.output is not None
+        if len(call.output) != length(batch):
+            raise NoSidesError(f"the model's output has {len(call.output)} rows for {length(batch)} samples")
+        self.output = call.output
+
+    def sides(self, slope: Tensor) -> list[Side]:
+        """Both sides of every layer with parameters, for a slope of the output, shaped like it. Cost: a third."""
+        if self._trace is not None:
+            with torch.no_grad():
+                return [Side(jet.layer, jet.input, d) for jet, d in self._trace.slopes(slope)]
+        assert self._recording is not None
+        return self._recording.sides(self._own, slope, keep=True)
+
+    def loss_hessian(self, v: Tensor) -> Tensor:
+        """The Hessian of the loss by the output, times `v`, shaped like the output."""
+        return loss_rate(self._slope, self.output, v)
