@@ -126,14 +126,16 @@ def steps(run: Path) -> list[tuple[int, Path]]:
 
 
 def load_latest(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, sampler: Sampler
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, sampler: Sampler, *, up_to: int | None = None
 ) -> tuple[int, dict[str, Any]]:
     """Put the last readable checkpoint into model, optimizer, sampler and random state; returns step and monitor state.
 
-    A damaged checkpoint is passed over for the one before. Raises RecordsError if none can be read.
+    Of step `up_to` at most, if given. A damaged checkpoint is passed over for the one before. Raises RecordsError if
+    none can be read.
     """
     reasons = []
-    for step, folder in reversed(steps(run)):
+    there = [(step, folder) for step, folder in steps(run) if up_to is None or step <= up_to]
+    for step, folder in reversed(there):
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             if _checksum(folder / "tensors.safetensors") != state["crc32"]:
@@ -144,7 +146,7 @@ def load_latest(
             reasons.append(f"{folder.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
             continue
         return step, monitor
-    listed = "; ".join(reasons) or "there is none"
+    listed = "; ".join(reasons) or ("there is none" if up_to is None else f"there is none up to step {up_to:,}")
     raise RecordsError(f"expected a readable checkpoint in {run / 'checkpoints'}, but {listed}\n"
                        "hint: start the run anew with another --out")  # fmt: skip
 

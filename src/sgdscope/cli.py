@@ -1,4 +1,4 @@
-"""Command line: run, report, list, threshold. Data on stdout, talk on stderr; exit 2 for usage, 1 for failure."""
+"""Command line: run, report, edge-test, list, threshold. Data on stdout, talk on stderr; exit 2 usage, 1 failure."""
 
 from __future__ import annotations
 
@@ -74,6 +74,38 @@ def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None) 
     return 0
 
 
+def edge_test(
+    run: Annotated[Path, tyro.conf.Positional], lr_factor: float | None = None, batch_size: int | None = None,
+    seeds: int = 4, steps: int = 200, step: int | None = None, quiet: bool = False,
+) -> int:  # fmt: skip
+    """Fork a run from its checkpoint with one thing changed, and say whether the loss blows up: the test of an edge.
+
+    Args:
+        run: run folder. It stays as it is.
+        lr_factor: what the learning rate is multiplied by. [1.2, or 1 with --batch-size]
+        batch_size: samples per step after the change.
+        seeds: orders of the data, each with the change and without.
+        steps: steps of each fork.
+        step: fork the last checkpoint up to this step.
+        quiet: no progress bar.
+    """
+    from tqdm import tqdm
+
+    from sgdscope import edge_test as test  # torch
+
+    factor = lr_factor if lr_factor is not None else 1.2 if batch_size is None else 1.0
+    with tqdm(total=2 * max(seeds, 0), unit=" forks", file=sys.stderr, disable=quiet) as bar:
+        try:
+            found = test.edge_test(
+                run, lr_factor=factor, batch_size=batch_size, seeds=seeds, steps=steps, step=step,
+                progress=lambda done, of: bar.update(),
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    print(found)
+    return 0
+
+
 def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
     """List the runs in a folder with their status and where they stand.
 
@@ -119,7 +151,9 @@ def threshold(lr: float, momentum: float = 0.0, method: str = "sgd", full_batch:
     return 0
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"run": run, "report": report, "list": list_, "threshold": threshold}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "run": run, "report": report, "edge-test": edge_test, "list": list_, "threshold": threshold,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

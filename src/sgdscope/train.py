@@ -111,7 +111,7 @@ def train(
     before anything is trained; RecordsError later if a checkpoint cannot be written, or rows were lost.
     """
     config = config.resolved()
-    with _threads(config):
+    with threads(config):
         training = Training(config)
         torch.manual_seed(config.seed)
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "sgdscope": __version__}
@@ -133,10 +133,8 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
     if steps is not None:
         config = replace(config, steps=steps)
     config = config.resolved()
-    with _threads(config):
-        training = Training(config)
-        _check_same_data(run, training.dataset)
-        step, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler)
+    with threads(config):
+        training, step, state = restored(run, config)
         assert config.steps is not None
         if config.steps < step or (config.steps == step and run.status == "finished"):
             raise ConfigError(
@@ -147,6 +145,18 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
         if steps is not None:
             writer.update(config=config.to_json())
         return _run(training, writer, step, state, progress)
+
+
+def restored(run: Run, config: RunConfig, *, step: int | None = None) -> tuple[Training, int, dict[str, Any]]:
+    """The training of a run as its last checkpoint left it, its step, and the state of the monitor.
+
+    With `step`, the last checkpoint up to there. Raises RecordsError if there is no readable checkpoint, ConfigError or
+    DataError if the training cannot be set up.
+    """
+    training = Training(config)
+    _check_same_data(run, training.dataset)
+    at, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler, up_to=step)
+    return training, at, state
 
 
 def _check_same_data(run: Run, dataset: data.Dataset) -> None:
@@ -256,7 +266,7 @@ def _targets(dataset: data.Dataset, loss: str | None, dtype: torch.dtype) -> Ten
 
 
 @contextmanager
-def _threads(config: RunConfig) -> Iterator[None]:
+def threads(config: RunConfig) -> Iterator[None]:
     """CPU threads: as asked; one for networks so small that handing work around costs more than it saves."""
     before = torch.get_num_threads()
     small = (config.data in ("digits", "table") and config.model == "mlp") or config.data == "text"
