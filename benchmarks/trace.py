@@ -45,7 +45,7 @@ def measure(name: str, model: nn.Module, count: int, bars: tuple[float, float]) 
               cost.median <= bars[0])  # fmt: skip
     cost = Ratio.of(times["signs"], times["gradient"])
     shots = [sg.measure.gauss_newton_trace(risk, method="signs", generator=torch.Generator().manual_seed(s))
-             for s in range(8)]  # fmt: skip
+             for s in range(24)]  # fmt: skip
     off = (sum((shot.value / exact.value - 1) ** 2 for shot in shots) / len(shots)) ** 0.5
     stated = sum(shot.standard_error for shot in shots) / len(shots) / exact.value
     yield Row(

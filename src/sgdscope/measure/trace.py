@@ -10,13 +10,14 @@ curvature, is zero for piecewise linear networks and small for others, so that f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sgdscope import vectors
-from sgdscope.batches import length
+from sgdscope.batches import Batch, length, map_tensors
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
 from sgdscope.hessian.refusal import chain_refusal
@@ -28,6 +29,8 @@ from sgdscope.risk import Risk
 Method = Literal["auto", "exact", "signs", "probes"]
 
 CURVATURE = "loss / parameter²"
+_FEW, _MANY = 64, 4096
+"""Samples in one pass, with convolutions and without."""
 _MOST_OUTPUTS = 64
 """Outputs per sample up to which the loss Hessian of a sample is formed."""
 _STRAIGHT = (
@@ -44,8 +47,8 @@ def gauss_newton_trace(
     r"""Trace of the Gauss-Newton matrix over all data.
 
     Units: loss per squared parameter. ``exact``: one pass back per output (at most 64 per sample), standard error 0;
-    ``signs``: two passes with random signs, unbiased, the standard error from their difference; ``auto``: exact up to 16
-    outputs, else signs; ``probes``: Hutchinson's estimator on Gauss-Newton products, for models whose
+    ``signs``: two passes with random signs, unbiased, the standard error from their difference; ``auto``: exact up to
+    16 outputs, else signs; ``probes``: Hutchinson's estimator on Gauss-Newton products, for models whose
     layers do not allow the others, to a relative standard error of `tolerance` or `max_probes` products. Where a method
     is not possible `auto` falls back to probes, and ``settings["method"]`` says why.
 
@@ -113,12 +116,13 @@ def hessian_trace(
 def _from_samples(risk: Risk, method: Method, generator: torch.Generator) -> Estimate:
     """Exact, or with random signs, over all data in chunks."""
     by_hand = chain_refusal(risk) == ""
+    convolved = any(isinstance(m, nn.Conv2d) for m in risk.model.modules())
     total, noise, passes, outputs = 0.0, 0.0, 0.0, 0
     exact = False
     with risk.evaluating(second_order=True) as leaves:
-        for chunk in risk.chunks():
-            part = OutputSides(risk, chunk, leaves, by_hand=by_hand)
-            count = length(chunk)
+        for few in (part for chunk in risk.chunks() for part in _parts(chunk, _FEW if convolved else _MANY)):
+            part = OutputSides(risk, few, leaves, by_hand=by_hand)
+            count = length(few)
             outputs = part.output[0].numel()
             if outputs > _MOST_OUTPUTS and method == "exact":
                 raise NoSidesError(f"{outputs} outputs per sample, at most {_MOST_OUTPUTS} can be taken one by one")
@@ -136,6 +140,12 @@ def _from_samples(risk: Risk, method: Method, generator: torch.Generator) -> Est
     error = 0.0 if exact else math.sqrt(noise) / risk.size
     return Estimate(name, total / risk.size, error, count=risk.size, cost=passes / risk.size, unit=CURVATURE,
                     settings=settings)  # fmt: skip
+
+
+def _parts(chunk: Batch, size: int) -> Iterator[Batch]:
+    """A chunk in parts of about so many samples: each sample stands alone here, and the caches hold few of them."""
+    for start in range(0, length(chunk), size):
+        yield map_tensors(lambda t: t[start : start + size] if t.ndim else t, chunk)  # noqa: B023 (used at once)
 
 
 def _norms(part: OutputSides, count: int, exact: bool, generator: torch.Generator) -> Tensor:
