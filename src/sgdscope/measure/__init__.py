@@ -1,6 +1,7 @@
 """Measure: what SGD does at the present weights. Each function takes a `Risk` and returns an `Estimate`."""
 
 from sgdscope.measure.batch_sharpness import batch_sharpness
+from sgdscope.measure.batch_sharpness_curve import batch_sharpness_curve
 from sgdscope.measure.critical_sharpness import critical_sharpness
 from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
 from sgdscope.measure.gradient_noise import gradient_noise
@@ -18,6 +19,7 @@ __all__ = [
     "EigenvalueTracker",
     "Plane",
     "batch_sharpness",
+    "batch_sharpness_curve",
     "critical_sharpness",
     "edge_ratio",
     "edge_ratio_of_step",

@@ -101,7 +101,7 @@ def batch_sharpness(
     used, vanished, cost = "", 0, 0.0
     limit = 1 if exhaustive else max_batches
     look = min_batches  # the error is looked at each time the count has grown by a twentieth
-    for described, part_cost, pairs in _draws(risk, batch_size, kind, method, lr, replacement, generator, limit):
+    for described, part_cost, pairs in draws(risk, batch_size, kind, method, lr, replacement, generator, limit):
         used = described
         cost += part_cost
         for curvature, norm in pairs:
@@ -164,7 +164,7 @@ def _relative_error(statistic: str, curvatures: list[float], norms: list[float])
     return error / abs(value) if value else math.inf
 
 
-def _draws(
+def draws(
     risk: Risk, batch_size: int, kind: Kind, method: Method, lr: float | None, replacement: bool,
     generator: torch.Generator, limit: int,
 ) -> Iterator[tuple[str, float, list[tuple[float, float]]]]:  # fmt: skip
