@@ -3,7 +3,8 @@
 While a model is being evaluated its parameters are replaced by aliases (same storage, no hooks, own gradients), its
 buffers by copies (running statistics are updated in the copies), the modules' train flags are set, their backward
 hooks are left out, random state is forked and seeded, and ambient autocast and no_grad are switched off. All of it is
-put back, whatever happens inside.
+put back, whatever happens inside, and so are plain attributes that a forward sets (counters, last activations); what it
+changes inside such an attribute (a list it appends to) is not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import is_not
 from typing import Any, Literal
 
 import torch
@@ -25,9 +27,6 @@ from sgdscope.batches import keep_host_random_state
 
 Mode = Literal["train", "eval", "current"]
 """`train`: all modules in train mode; `eval`: all in eval mode; `current`: the flags as they are."""
-
-_RNN = ("_flat_weights", "_flat_weight_refs")
-"""Where recurrent layers keep a second list of their parameters; they bring it up to date in their forward."""
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -125,15 +124,13 @@ def _swapped(model: nn.Module, replaced: dict[int, Tensor]) -> Iterator[None]:
     """Replace parameters by identity, so tied ones stay tied, and buffers by copies."""
     undo: list[tuple[dict[str, Any], str, Any]] = []
     copies: dict[int, Tensor] = {}
-    kept: list[tuple[dict[str, Any], str, Any]] = []
+    before: list[tuple[dict[str, Any], dict[str, Any]]] = []
     try:
         for module in model.modules():
             inside = module.__dict__
+            before.append((inside, inside.copy()))
             if module._backward_hooks or module._backward_pre_hooks:  # they may change the gradient, or log it
-                kept += [(inside, name, inside[name]) for name in ("_backward_hooks", "_backward_pre_hooks")]
                 inside["_backward_hooks"], inside["_backward_pre_hooks"] = OrderedDict(), OrderedDict()
-            if module._forward_pre_hooks or isinstance(module, nn.RNNBase):  # weights computed or kept outside
-                kept += [(inside, name, v) for name, v in inside.items() if isinstance(v, Tensor) or name in _RNN]
             for name, parameter in module._parameters.items():
                 if parameter is not None and id(parameter) in replaced:
                     undo.append((module._parameters, name, parameter))
@@ -145,8 +142,12 @@ def _swapped(model: nn.Module, replaced: dict[int, Tensor]) -> Iterator[None]:
             slots[name] = replaced[id(tensor)] if id(tensor) in replaced else copies[id(tensor)]
         yield
     finally:
-        for slots, name, tensor in (*undo, *kept):
+        for slots, name, tensor in undo:
             slots[name] = tensor
+        for inside, values in before:
+            if len(inside) != len(values) or any(map(is_not, inside.values(), values.values())):
+                inside.clear()
+                inside.update(values)
 
 
 @contextmanager

@@ -21,6 +21,9 @@ LossFunction = Callable[[nn.Module, Batch], Tensor]
 
 MEMORY = 2**30
 """Bytes that the activations of one chunk may take when the chunk size is chosen automatically."""
+_ROUNDING, _ROUNDING_DOUBLE = 3e-3, 1e-9
+"""Difference of a mean from the mean of its halves that passes for rounding: below double precision the model may use
+any lower one inside."""
 
 
 class Risk:
@@ -38,7 +41,7 @@ class Risk:
         mode: ``"train"``, ``"eval"`` or ``"current"`` (train flags as they are). Train is what decides the stability
             of a step: BatchNorm then uses batch statistics, dropout is on with a reproducible mask.
         chunk_size: samples per pass when all data are used; chosen from `memory` if None. With BatchNorm in train
-            mode the loss over all data *means* the average over such chunks.
+            mode, or a loss of the batch as a whole, the loss over all data *means* the average over such chunks.
         collate: joins samples of a dataset into a batch (default: torch's).
         seed: for dropout masks and other randomness inside the model.
         memory: bytes that the activations of one chunk may take.
@@ -83,6 +86,7 @@ class Risk:
         self.names = tuple(named)
         self._parameters = tuple(named.values())
         self._chunk_size = chunk_size
+        self._mixing_loss = False
         if check:
             self._check()
 
@@ -126,7 +130,22 @@ class Risk:
 
     @property
     def batch_dependent(self) -> bool:
-        """Whether the loss of a batch is more than the mean over its samples (BatchNorm in train mode)."""
+        """Whether the loss of a batch is more than the mean over its samples; see `mixing`."""
+        return bool(self.mixing)
+
+    @property
+    def mixing(self) -> str:
+        """Why the loss of a batch is more than the mean over its samples; empty if it is that mean.
+
+        BatchNorm in train mode, or a loss of the batch as a whole (contrastive, weighted by class, …) as far as the
+        check at the door saw it on four samples.
+        """
+        if self._normalises_batches:
+            return "BatchNorm in train mode"
+        return "a loss of the batch as a whole: on 4 samples it is not the mean of 2 and 2" if self._mixing_loss else ""
+
+    @property
+    def _normalises_batches(self) -> bool:
         return any(
             isinstance(m, _BatchNorm) and (self.mode == "train" or (self.mode == "current" and m.training))
             for m in self.model.modules()
@@ -225,7 +244,7 @@ class Risk:
     def _check(self) -> None:
         """Catch a loss that is no scalar, has no gradient, or is a sum, on a few samples."""
         probe = self.few()
-        mode, self.mode = self.mode, "eval" if self.batch_dependent else self.mode
+        mode, self.mode = self.mode, "eval" if self._normalises_batches else self.mode
         try:
             with self.evaluating() as leaves:
                 versions = [t._version for t in tensors_of(probe)]
@@ -256,24 +275,32 @@ class Risk:
             self.mode = mode
 
     def _check_mean(self, probe: Batch) -> None:
-        """A mean over four samples lies between the means over two and two; a sum is their sum."""
+        """A mean over four samples is the mean of those over two and two; a sum is their sum."""
         mode, self.mode = self.mode, "eval"  # dropout off: masks would differ between the calls
         try:
-            with torch.inference_mode(False):
-                halves = [self.to_device(self.source.take(torch.arange(2) + 2 * k)) for k in (0, 1)]
-            whole, first, second = (self.value(b) for b in (probe, *halves))
+            half = self._rows(0, 1)
+            whole, first, second = (self.value(b) for b in (probe, half, self._rows(2, 3)))
+            total, scale = first + second, abs(first) + abs(second)
+            if not all(map(math.isfinite, (whole, scale))):
+                return
+            if _begins_with(probe, half):  # neither augmented nor padded anew
+                double = all(p.dtype == torch.float64 for p in self._parameters)
+                allowed = _ROUNDING_DOUBLE if double else _ROUNDING
+                self._mixing_loss = abs(whole - total / 2) > allowed * scale
+            is_sum = abs(whole - total) < 1e-4 * scale and abs(whole - total / 2) > 1e-2 * scale
+            if is_sum:  # log 4 = log 2 + log 2 in a contrastive loss at chance; but of one sample it is log 1
+                is_sum = abs(whole - sum(self.value(self._rows(k)) for k in range(4))) < 1e-4 * scale
         finally:
             self.mode = mode
-        total, scale = first + second, abs(first) + abs(second)
-        if (
-            all(map(math.isfinite, (whole, scale)))
-            and abs(whole - total) < 1e-4 * scale
-            and abs(whole - total / 2) > 1e-2 * scale
-        ):
+        if is_sum:
             raise ValueError(
                 "expected the mean loss of a batch, got what looks like a sum: the loss of 4 samples is the sum of "
                 "the losses of 2 and 2\nhint: use reduction='mean' in loss_fn"
             )
+
+    def _rows(self, *indices: int) -> Batch:
+        with torch.inference_mode(False):
+            return self.to_device(self.source.take(torch.tensor(indices)))
 
     def _bytes_per_sample(self) -> int:
         """Bytes saved for the backward pass per sample, from one small batch."""
@@ -316,6 +343,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _loss_and_gradient(loss: Tensor, leaves: Sequence[Tensor]) -> tuple[float, Vector]:
     gradient = torch.autograd.grad(loss, leaves, materialize_grads=True)
     return float(loss.detach()), list(gradient)
+
+
+def _begins_with(batch: Batch, start: Batch) -> bool:
+    """Whether a batch begins with the very samples of another."""
+    first, second = list(tensors_of(batch)), list(tensors_of(start))
+    return len(first) == len(second) and all(
+        torch.equal(a[: len(b)] if a.ndim and b.ndim else a, b) for a, b in zip(first, second, strict=True)
+    )
 
 
 def whole(risk: Risk) -> Batch | None:

@@ -296,9 +296,10 @@ def _settings(risk: Risk, batch: Batch | None) -> dict[str, Any]:
 
 def _notes(risk: Risk) -> tuple[str, ...]:
     """What BatchNorm does to the picture."""
-    if not any(isinstance(m, _BatchNorm) for m in risk.model.modules()):
+    norms = [m for m in risk.model.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
         return ()
-    if risk.batch_dependent:
+    if risk.mode == "train" or (risk.mode == "current" and any(m.training for m in norms)):
         return ("BatchNorm normalises each chunk by its own statistics",)
     return ("BatchNorm uses the running statistics of the model as it is, which fit the present weights only",)
 

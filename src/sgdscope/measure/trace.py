@@ -122,6 +122,8 @@ def _from_samples(risk: Risk, method: Method, generator: torch.Generator) -> Est
     with risk.evaluating(second_order=True) as leaves:
         for few in (part for chunk in risk.chunks() for part in _parts(chunk, _FEW if convolved else _MANY)):
             part = OutputSides(risk, few, leaves, by_hand=by_hand)
+            if risk.mixing:
+                raise NoSidesError(risk.mixing)
             count = length(few)
             outputs = part.output[0].numel()
             if outputs > _MOST_OUTPUTS and method == "exact":

@@ -63,8 +63,8 @@ def gradient_gram(risk: Risk, batch: Batch, *, method: Method = "auto", seed: in
     if count < 2:
         raise ValueError(f"expected at least 2 samples, got {count}")
     if risk.batch_dependent:
-        raise ValueError("expected a loss in which each sample stands alone, got BatchNorm in train mode: samples have "
-                         "no gradients of their own\nhint: Risk(..., mode='eval')")  # fmt: skip
+        raise ValueError(f"expected a loss in which each sample stands alone, got {risk.mixing}: samples have no "
+                         "gradients of their own\nhint: Risk(..., mode='eval') for BatchNorm")  # fmt: skip
     refusal = "" if method == "explicit" else _refusal(risk)
     if method == "layers" and refusal:
         raise ValueError(f"expected a model to be taken layer by layer, got one that cannot: {refusal}\n"
