@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq, minimize
-from tests.cases import CASES, cross_entropy, diagonal, flat, quadratics
+from tests.cases import CASES, cross_entropy, diagonal, flat, quadratics, squared
 from torch import nn
 
 from sgdscope.measure import keskar_sharpness, sam_sharpness
@@ -209,7 +209,20 @@ def test_what_cannot_be_measured_says_why():
     deep = Risk.of_function(lambda p: p[0].square().sum() - 3, [torch.ones(2, dtype=torch.float64)])
     assert "1 + L = 0 is not positive" in keskar_sharpness(deep).reason
     flat_risk = Risk.of_function(lambda p: (0 * p[0]).sum() + 2.0, [torch.ones(2)])
-    assert (sam_sharpness(flat_risk).value, keskar_sharpness(flat_risk).value) == (0, 0)
+    for found in (sam_sharpness(flat_risk), keskar_sharpness(flat_risk)):
+        assert (found.value, found.status) == (0, "not_converged")
+        assert "for rounding of the loss" in found.reason
+
+
+def test_in_low_precision_rounding_is_part_of_the_doubt():
+    exact = trained("mlp tanh", 20)
+    half = Risk(trained("mlp tanh", 20).model.bfloat16(), lambda m, b: squared(m, b).float(),
+                tuple(t.bfloat16() for t in CASES[0].data()))  # fmt: skip
+    for measured in (keskar_sharpness, sam_sharpness):
+        fine, coarse = measured(exact), measured(half)
+        assert coarse.status == "not_converged"
+        assert "rounding of the loss" in coarse.reason
+        assert abs(coarse.value - fine.value) <= coarse.residual
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -26,6 +26,14 @@ from sgdscope.vectors import Vector
 BOUND = "a lower bound: the highest point that ascent found, not certified to be the highest there is"
 
 
+def left_to_gain(gain: float, gap: float, noise: float, steps: int, *, where: str = "") -> str:
+    """Why a maximum is not as accurate as asked for, in words."""
+    if noise > gap:
+        return f"the rise is known to {100 * noise / (gain or noise):.2g} % only, for rounding of the loss; "
+    part = 100 * gap / (gain or gap)
+    return f"{where}{steps} steps did not suffice: a linear loss would still gain {part:.2g} % of it; "
+
+
 class Neighbourhood(Protocol):
     """A convex set of displacements that holds zero."""
 
@@ -53,9 +61,11 @@ class Maximum:
     cost: float
     """Gradient evaluations."""
     converged: bool
-    """The gap is below the tolerance times the gain (or below rounding)."""
+    """The gap and the noise are below the tolerance times the gain."""
     gains: tuple[float, ...] = ()
     """Rise found from each start."""
+    noise: float = 0.0
+    """By how much rounding of the loss, in the parameters' precision, may move a rise."""
     finite: bool = True
 
 
@@ -120,4 +130,5 @@ def highest(
         gains.append(max(level - value, 0.0))
         if level - value > best.gain or start == 0:
             best = Maximum(value, max(level - value, 0.0), first, gap, 0.0, converged)
-    return Maximum(value, best.gain, first, best.gap, cost, best.converged, gains=tuple(gains))
+    accurate = best.converged and noise <= tolerance * best.gain
+    return Maximum(value, best.gain, first, best.gap, cost, accurate, gains=tuple(gains), noise=noise)

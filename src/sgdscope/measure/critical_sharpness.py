@@ -38,7 +38,7 @@ def critical_sharpness(
     batch: Batch | None = None,
     at: Point | None = None,
     tolerance: float = 0.02,
-    max_passes: int = 10,
+    max_passes: int = 9,
     seed: int = 0,
 ) -> Estimate:
     r"""Critical sharpness :math:`\lambda_c = 2 / \eta_c` along a step of any optimizer, or along the gradient.

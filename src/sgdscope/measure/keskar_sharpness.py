@@ -16,7 +16,7 @@ from torch import Tensor
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
-from sgdscope.measure.ascent import BOUND, highest
+from sgdscope.measure.ascent import BOUND, highest, left_to_gain
 from sgdscope.measure.points import here
 from sgdscope.risk import Risk
 from sgdscope.vectors import Basis, Vector
@@ -58,16 +58,16 @@ def keskar_sharpness(
 
     The maximum is searched by conditional gradient (see `ascent`), in place of the paper's L-BFGS-B: no memory of past
     gradients, no copy in double precision. **A lower bound**, as with any ascent: the highest point found is not
-    certified to be the highest. `residual`: what would still be gained if the loss were linear from there on, in per
-    cent. `beside`: ``loss_increase`` (in units of the loss) and ``one_step`` (per cent, after one full step along the
-    sign of the gradient).
+    certified to be the highest. `residual`: what would still be gained if the loss were linear from there on, and what
+    rounding of the loss in the parameters' precision may hide, in per cent. `beside`: ``loss_increase`` (in units of
+    the loss) and ``one_step`` (per cent, after one full step along the sign of the gradient).
 
     Cost: 1 gradient evaluation, and 1 or 2 per step and start. Memory: about seven copies of the parameters, with a
     subspace p more.
 
-    Status ``not_converged`` where the steps did not suffice, ``diverged`` where the loss is not finite in the box,
-    ``failed`` where 1 + L ≤ 0. Raises ValueError for ε, tolerance ≤ 0, offset < 0, steps or starts < 1, or a subspace
-    that is not within 1 … number of parameters.
+    Status ``not_converged`` where the steps did not suffice or rounding hides the rise, ``diverged`` where the loss is
+    not finite in the box, ``failed`` where 1 + L ≤ 0. Raises ValueError for ε, tolerance ≤ 0, offset < 0, steps or
+    starts < 1, or a subspace that is not within 1 … number of parameters.
     """
     if not epsilon > 0:
         raise ValueError(f"expected epsilon > 0, got {epsilon}")
@@ -97,12 +97,12 @@ def keskar_sharpness(
         return Estimate.failed(NAME, f"1 + L = {1 + found.start:.3g} is not positive, so per cent of it mean nothing",
                                **known)  # fmt: skip
     scale = 100 / (1 + found.start)
-    left = f"after {steps} steps a linear loss would still gain {100 * found.gap / (found.gain or 1):.2g} % of it; "
+    doubt, left = found.gap + found.noise, left_to_gain(found.gain, found.gap, found.noise, steps)
     return Estimate(
-        NAME, scale * found.gain, residual=scale * found.gap, **known, status="ok" if found.converged else
+        NAME, scale * found.gain, residual=scale * doubt, **known, status="ok" if found.converged else
         "not_converged", reason=BOUND if found.converged else left + BOUND,
         beside={
-            "loss_increase": Estimate("loss_increase", found.gain, residual=found.gap, unit="loss"),
+            "loss_increase": Estimate("loss_increase", found.gain, residual=doubt, unit="loss"),
             "one_step": Estimate("one_step", scale * found.first, unit=UNIT),
         },
     )  # fmt: skip

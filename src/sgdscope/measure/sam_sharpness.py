@@ -15,7 +15,7 @@ import torch
 
 from sgdscope import vectors
 from sgdscope.estimate import Estimate
-from sgdscope.measure.ascent import BOUND, Maximum, highest
+from sgdscope.measure.ascent import BOUND, Maximum, highest, left_to_gain
 from sgdscope.measure.keskar_sharpness import check_ascent
 from sgdscope.measure.points import here
 from sgdscope.measure.sampling import mean_with_error
@@ -61,14 +61,15 @@ def sam_sharpness(
         generator: for the batches and the random starts.
 
     `value` is the refined maximum, by conditional gradient (see `ascent`), **a lower bound**: not certified to be the
-    highest. `residual`: what would still be gained if the loss were linear from there on, mean over the batches.
-    `beside`: ``one_step``, the rise after SAM's single step :math:`\rho g / \|g\|` (it may be negative beyond a crest).
+    highest. `residual`: what would still be gained if the loss were linear from there on, and what rounding of the loss
+    in the parameters' precision may hide, mean over the batches. `beside`: ``one_step``, the rise after SAM's single
+    step :math:`\rho g / \|g\|` (it may be negative beyond a crest).
 
     Cost: per batch 1 gradient evaluation, and 1 or 2 per step and start. Memory: about seven copies of the parameters.
 
-    Status ``not_converged`` where the steps did not suffice, ``few_samples`` from a single batch, ``diverged`` where
-    the loss is not finite in the ball. Raises ValueError for rho, tolerance ≤ 0, batches, steps or starts < 1, or a
-    batch size that the data cannot give.
+    Status ``not_converged`` where the steps did not suffice or rounding hides the rise, ``few_samples`` from a single
+    batch, ``diverged`` where the loss is not finite in the ball. Raises ValueError for rho, tolerance ≤ 0, batches,
+    steps or starts < 1, or a batch size that the data cannot give.
     """
     if not rho > 0:
         raise ValueError(f"expected rho > 0, got {rho}")
@@ -101,16 +102,13 @@ def _estimate(found: list[Maximum], settings: dict[str, object], *, sampled: boo
                                unit=UNIT, settings=settings)  # fmt: skip
     gain, error = mean_with_error([m.gain for m in found])
     first, first_error = mean_with_error([m.first for m in found])
-    gap = math.fsum(m.gap for m in found) / len(found)
+    gap, noise = (math.fsum(numbers) / len(found) for numbers in ([m.gap for m in found], [m.noise for m in found]))
     errors = (error, first_error) if len(found) > 1 else (None, None)
     alone = sampled and len(found) == 1
-    of_batches = f"in {unsettled} of {len(found)} batches " if sampled else ""
-    left = (
-        f"{of_batches}{settings['steps']} steps did not suffice: a linear loss would still gain "
-        f"{100 * gap / (gain or 1):.2g} % of it; "
-    )
+    where = f"in {unsettled} of {len(found)} batches " if sampled else ""
+    left = left_to_gain(gain, gap, noise, int(str(settings["steps"])), where=where)
     return Estimate(
-        NAME, gain, errors[0], residual=gap, count=len(found), cost=cost, unit=UNIT, settings=settings,
+        NAME, gain, errors[0], residual=gap + noise, count=len(found), cost=cost, unit=UNIT, settings=settings,
         status="not_converged" if unsettled else "few_samples" if alone else "ok",
         reason=(left if unsettled else "one batch only; " if alone else "") + BOUND,
         beside={"one_step": Estimate("one_step", first, errors[1], count=len(found), unit=UNIT)},
