@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.datasets import load_digits
 from tests.cases import Block, by_case, cross_entropy, diagonal, mlp, squared
 from torch import nn
 
@@ -179,6 +180,33 @@ def test_out_of_passes_says_how_well_it_is_known():
     assert found.status == "not_converged"
     assert "after 4 passes" in found.reason
     assert abs(found.value - 1) <= found.residual  # θ = 1 → −1: η_c = 2
+
+
+@pytest.mark.slow
+def test_at_the_edge_of_full_batch_descent_it_is_two_over_the_learning_rate():
+    images, labels = load_digits(return_X_y=True)
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:256]
+    x = (torch.from_numpy(images - images.mean(0))[chosen] / 8).float()
+    y = F.one_hot(torch.from_numpy(labels)[chosen], 10).float()
+    torch.manual_seed(0)
+    model, lr = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)), 0.5
+    risk = Risk(model, squared, (x, y))
+    early, late, passes = [], [], []
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    for k in range(4000):
+        optimizer.zero_grad()
+        squared(model, (x, y)).backward()
+        before = [p.detach().clone() for p in risk.parameters]
+        optimizer.step()
+        if k == 50 or (k > 3000 and k % 50 == 0):
+            step = [p.detach() - b for p, b in zip(risk.parameters, before, strict=True)]
+            found = critical_sharpness(risk, step, lr=lr, at=before)
+            (early if k == 50 else late).append(found.value * lr / 2)
+            passes.append(found.settings["passes"])
+    assert early[0] < 0.5
+    assert sum(late) / len(late) == pytest.approx(1, abs=0.02)
+    assert max(late) < 1.05
+    assert max(passes) <= 9
 
 
 def test_messages():
