@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
-NUMBERS = "estimate series verdict records edge_units regime"
+NUMBERS = "estimate series verdict records edge_units edge_map regime"
 PROBE = "risk batches evaluation vectors chain hessian per_sample"  # floor 1: the risk and what it is made of
 TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint optimizers"
 MAY_IMPORT = {
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "theory": "estimate",
     "records": "estimate series regime verdict",  # the last two when asked for a verdict only
     "edge_units": "estimate series records theory",
+    "edge_map": "estimate series records edge_units theory",
     "regime": "estimate series verdict records edge_units theory",
     "summary": f"{NUMBERS} theory",
     "report": f"{NUMBERS} theory _version",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from sgdscope.edge_map import SPIKE, EdgeMap
 from sgdscope.estimate import short
 from sgdscope.records import Run
 from sgdscope.regime import Standing
-
-SPIKE = 1.2
-"""Edge units above which a change is announced as a spike (see `what_if`)."""
 
 
 def summary(run: Run) -> str:
     """Regime, batch sharpness and λ_max in edge units, what two usual changes would do, cost of watching."""
     standing = run.standing()
     lines = [standing.headline]
-    rows = [*_gauges(run, standing), *_changes(standing), *_cost(run)]
+    rows = [*_gauges(run, standing), *_changes(standing), *_edges(run), *_cost(run)]
     width = max((len(name) for name, _ in rows), default=0)
     lines += [f"  {name.ljust(width)}  {text}" for name, text in rows]
     return "\n".join(lines)
@@ -49,6 +47,17 @@ def _changes(standing: Standing) -> list[tuple[str, str]]:
         )  # fmt: skip
         rows.append((change, f"{short(estimate)} of the new threshold: {said}"))
     return rows
+
+
+def _edges(run: Run) -> list[tuple[str, str]]:
+    """The edge learning rate at the run's batch size, a quarter and four times that."""
+    found = EdgeMap.of(run)
+    if found is None:
+        return []
+    wanted = {max(found.batch_size // 4, 1), found.batch_size, 4 * found.batch_size}
+    shown = [(size, found.edge_at(size)) for size in sorted(wanted)]
+    words = ", ".join(f"{float(edge):.2g} at batch {size}" for size, edge in shown if edge.value is not None)
+    return [("edge learning rate", f"{words} (now {found.lr:g} at {found.batch_size})")]
 
 
 def _cost(run: Run) -> list[tuple[str, str]]:

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
+from sgdscope.edge_map import NAME, EdgeMap
+from sgdscope.edge_map import SPIKE as SPIKE
 from sgdscope.estimate import Estimate
-from sgdscope.measure import batch_sharpness, leading_eigenvalues
+from sgdscope.measure import batch_sharpness, batch_sharpness_curve, leading_eigenvalues
 from sgdscope.risk import Risk
 from sgdscope.theory import stability
 
-SPIKE = 1.2
-"""Position in edge units above which a change made a spike or divergence in every case tried."""
+_REACH = 3
+"""Doublings of the batch size that a map reaches to each side."""
 
 
 def predict_change(
@@ -74,6 +76,61 @@ def usual_changes(
             replacement=replacement, max_batches=128, generator=torch.Generator().manual_seed(seed),
         ))  # fmt: skip
     return found
+
+
+def edge_map(
+    risk: Risk, *, lr: float, batch_size: int, momentum: float = 0.0, nesterov: bool = False, tolerance: float = 0.03,
+    max_cost: float = 60.0, known: Estimate | None = None, replacement: bool = False,
+    generator: torch.Generator | None = None,
+) -> EdgeMap:  # fmt: skip
+    """The learning rate at the edge from an eighth to eight times the batch size, at the present weights.
+
+    It is the threshold of `theory.stability` over batch sharpness at each batch size (2 / batch sharpness for SGD), in
+    parameter² / loss, with standard errors of `tolerance` at most. The map's `estimate` is its row for the records;
+    `EdgeMap.of` reads it back together with the way of the run. What holds of `predict_change` holds of every point.
+    With momentum the threshold is that of small batches, which is too low at large ones. `known` is batch sharpness at
+    `batch_size` if it was just measured on the same weights.
+
+    Cost: at most `max_cost` gradient evaluations of the largest batch; see `measure.batch_sharpness_curve`. Where the
+    map has no meaning the estimate has no value, but a reason: a batch of all data (λ_max decides there), curvature
+    along the gradient that is not positive. Raises ValueError for lr ≤ 0, momentum out of range or a batch size that
+    the data cannot give.
+    """
+    threshold = stability.threshold(lr, momentum, nesterov=nesterov)
+    risk.source.check_batch_size(batch_size, replacement=replacement)
+    settings: dict[str, Any] = {
+        "lr": lr, "batch_size": batch_size, "threshold": threshold.formula, "threshold_times_lr": threshold.value * lr,
+        "scope": threshold.scope,
+    }  # fmt: skip
+    most = max(risk.size, batch_size) if replacement else risk.size - 1
+    if batch_size > most:
+        reason = "a batch of all data: λ_max decides there, and batch sharpness says nothing"
+        return EdgeMap(Estimate.failed(NAME, reason, settings=settings))
+    wanted = {round(batch_size * 2.0**k) for k in range(-_REACH, _REACH + 1)}
+    sizes = [size for size in sorted(wanted) if 1 <= size <= most]
+    if risk.source.batch_lengths is not None:  # whole batches only
+        sizes = sorted({size for size in risk.source.batch_lengths if sizes[0] <= size <= sizes[-1]})
+    curve = batch_sharpness_curve(
+        risk, sizes, tolerance=tolerance, max_cost=max_cost, known=known, lr=lr, replacement=replacement,
+        generator=generator,
+    )  # fmt: skip
+    settings |= curve.settings
+    if curve.value is None:
+        return EdgeMap(Estimate.failed(NAME, curve.reason, status=curve.status, cost=curve.cost, settings=settings))
+    assert isinstance(curve.value, tuple)
+    assert isinstance(curve.standard_error, tuple)
+    if min(curve.value) <= 0:
+        flat = sizes[curve.value.index(min(curve.value))]
+        reason = f"batch sharpness is not positive at batch size {flat}: no learning rate is the edge there"
+        return EdgeMap(Estimate.failed(NAME, reason, cost=curve.cost, settings=settings))
+    edges = tuple(threshold.value * lr / value for value in curve.value)
+    errors = tuple(
+        edge * error / value for edge, error, value in zip(edges, curve.standard_error, curve.value, strict=True)
+    )
+    return EdgeMap(Estimate(
+        NAME, edges, errors, count=curve.count, cost=curve.cost, status=curve.status, reason=curve.reason,
+        unit="parameter² / loss", settings=settings, beside={curve.name: curve},
+    ))  # fmt: skip
 
 
 def _position(measured: Estimate, threshold: stability.Threshold, change: str, lr: float, batch_size: int) -> Estimate:

@@ -95,6 +95,19 @@ def schedule(writer: RunWriter) -> None:
     fill(writer, rates={s: 0.35 * (1 + math.cos(math.pi * s / 20200)) for s in range(0, 20001, 200)})
 
 
+def edge_map(sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64), lr: float = LR, batch_size: int = 8) -> Estimate:
+    """The row of a map: batch sharpness (1.6 + 21 / b) / (1 + 0.4 / b)."""
+    edges = tuple(2 * (1 + 0.4 / b) / (1.6 + 21 / b) for b in sizes)
+    settings = {"batch_sizes": sizes, "lr": lr, "batch_size": batch_size, "threshold": "2 / lr", "scope": "plain SGD",
+                "threshold_times_lr": 2.0, "coefficients": [1.6, 21.0, 0.0, 0.4]}  # fmt: skip
+    return Estimate("edge_map", edges, tuple(0.02 * e for e in edges), count=300, cost=32, settings=settings)
+
+
+def mapped(writer: RunWriter) -> None:
+    fill(writer, rates={0: 0.2, 9000: LR}, level=0.8)
+    writer.append(20000, edge_map())
+
+
 def diverged(writer: RunWriter) -> None:
     fill(writer, level=1.1, steps=6000)
     for i, x in enumerate((1.6, 3.0, 9.0, 40.0)):
@@ -141,6 +154,7 @@ SITUATIONS: dict[str, tuple[dict[str, object], Filler, str]] = {
     "one_point": (manifest(), one_point, "running"),
     "diverged": (manifest(), diverged, "diverged"),
     "changing_rate": (manifest(), changing_rate, "finished"),
+    "mapped": (manifest(), mapped, "finished"),
     "schedule": (manifest(), schedule, "finished"),
     "adamw": (manifest("adamw"), lambda w: fill(w, theory=False), "finished"),
     "momentum": (

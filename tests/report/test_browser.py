@@ -61,6 +61,8 @@ def test_the_page_loads_clean_at_every_width(browser: chromium.Browser, tmp_path
             expected.add("Stability along the run")
         if "loss" in run:
             expected.add("Loss along the run")
+        if "edge_map" in run:
+            expected.add("What-if map")
         assert {f["title"] for f in figures} == expected
         assert len(figures) == len(expected)  # one of the two drawings of each chart is shown
         for figure in figures:

@@ -46,15 +46,30 @@ class _Point:
     ratios: list[float] = field(default_factory=list)
     cost: float = 0.0  # in samples
     method: str = ""
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.ratios))
+    known: Estimate | None = None
 
     @property
     def spread(self) -> float:
         """Relative standard deviation of one draw."""
-        return float(np.std(self.ratios, ddof=1)) / abs(self.mean) if len(self.ratios) > 1 and self.mean else 0.0
+        mean = float(np.mean(self.ratios))
+        return float(np.std(self.ratios, ddof=1)) / abs(mean) if len(self.ratios) > 1 and mean else 0.0
+
+    @property
+    def worth(self) -> float:
+        """Draws that what was known before is worth."""
+        if self.known is None or not isinstance(self.known.standard_error, float) or not self.known.standard_error:
+            return 0.0
+        return (self.spread * float(self.known) / self.known.standard_error) ** 2
+
+    @property
+    def count(self) -> float:
+        return len(self.ratios) + self.worth
+
+    @property
+    def mean(self) -> float:
+        """Of the draws and what was known before, by weight."""
+        before = float(self.known) if self.known is not None and self.worth else 0.0
+        return (sum(self.ratios) + self.worth * before) / self.count
 
 
 def batch_sharpness_curve(
@@ -63,6 +78,7 @@ def batch_sharpness_curve(
     *,
     tolerance: float = 0.03,
     max_cost: float = 60.0,
+    known: Estimate | None = None,
     method: Method = "auto",
     lr: float | None = None,
     replacement: bool = False,
@@ -83,6 +99,9 @@ def batch_sharpness_curve(
     size at 3 %: 15 to 60 on networks of linear layers, with true errors of 2 to 3 %; a small CNN far from its edge got
     to 3.8 % with 60. `method` and `lr` are as for `batch_sharpness`.
 
+    `known` is a `batch_sharpness` measured before at one of the sizes, on the same weights and batches of its own: it
+    then weighs in.
+
     Raises ValueError for no or a repeated batch size, one that the data cannot give, or a tolerance that is not
     positive.
     """
@@ -95,6 +114,9 @@ def batch_sharpness_curve(
         risk.source.check_batch_size(size, replacement=replacement)
     seed = (generator if generator is not None else torch.Generator().manual_seed(0)).initial_seed()
     points = [_Point(size, torch.Generator().manual_seed((seed + 7919 * size) % 2**63)) for size in sizes]
+    for point in points:
+        usable = known is not None and isinstance(known.value, float)
+        point.known = known if usable and known.settings.get("batch_size") == point.batch_size else None  # type: ignore[union-attr]
     largest = sizes[-1]
     settings: dict[str, Any] = {"batch_sizes": sizes, "mode": risk.mode}
 
@@ -141,7 +163,7 @@ def batch_sharpness_curve(
         f"after {spent():.3g} gradient evaluations, {100 * tolerance:.2g} % was asked for",
         beside={"measured": Estimate(
             "measured", tuple(p.mean for p in points),
-            tuple(abs(p.mean) * p.spread / math.sqrt(len(p.ratios)) for p in points), unit=CURVATURE,
+            tuple(abs(p.mean) * p.spread / math.sqrt(p.count) for p in points), unit=CURVATURE,
             count=min(len(p.ratios) for p in points))},
     )  # fmt: skip
 
@@ -165,9 +187,10 @@ class _Curve:
         """Fit the points by weighted least squares of relative deviations."""
         sizes = np.array([p.batch_size for p in points], dtype=np.float64)
         means = np.array([p.mean for p in points])
-        counts = np.array([len(p.ratios) for p in points], dtype=np.float64)
+        counts = np.array([p.count for p in points])
+        drawn = np.array([len(p.ratios) for p in points], dtype=np.float64)
         whole = np.array([p.batch_size == exhaustive for p in points], dtype=np.float64)
-        spreads = np.where(whole > 0, 0.0, _smoothed(np.array([p.spread for p in points]), counts))
+        spreads = np.where(whole > 0, 0.0, _smoothed(np.array([p.spread for p in points]), drawn))
         costs = np.array([p.cost / len(p.ratios) for p in points])
         values, coefficients, slopes = means, None, np.eye(len(points))
         if len(points) > _COEFFICIENTS and (means > 0).all():

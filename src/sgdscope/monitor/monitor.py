@@ -285,11 +285,18 @@ class Monitor:
         try:
             for name in NAMES:
                 self.measure_now(name)
+            self._account.timed(self._map)
         finally:
             took = time.perf_counter() - start
             self._careful, self.spent = False, spent
             self.final_seconds += took
             self._account.set_apart(took)
+
+    def _map(self) -> None:
+        known = self.latest.get("batch_sharpness")
+        found = self._guarded("edge_map", lambda: self._readings.edge_map(self.step, self.batch_size, known))
+        if found is not None:
+            self._record(found)
 
     def flush(self) -> None:
         """Write the open window of the stream, the loss, and the share of time spent so far."""

@@ -10,8 +10,9 @@ from torch import nn
 from sgdscope.estimate import Estimate
 from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
 from sgdscope.measure.batch_sharpness import chain_refusal
-from sgdscope.monitor.optimizers import learning_rate
+from sgdscope.monitor.optimizers import description, learning_rate
 from sgdscope.risk import Risk
+from sgdscope.what_if import edge_map
 
 NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction")
 
@@ -50,6 +51,19 @@ class Readings:
             self.risk, batch_size, batches=48 if careful else 16, curvature_samples=samples,
             replacement=self.replacement, generator=self.generator(2, step),
         )  # fmt: skip
+
+    def edge_map(self, step: int, batch_size: int | None, known: Estimate | None) -> Estimate | None:
+        """The what-if map; None where it has no meaning: no theory of thresholds, or all data in a batch."""
+        optimizer, lr = description(self.optimizer, full_batch=False), learning_rate(self.optimizer)
+        if batch_size is None or not lr > 0 or optimizer["method"] not in ("sgd", "momentum", "nesterov"):
+            return None
+        if batch_size == self.risk.size and not self.replacement:
+            return None
+        return edge_map(
+            self.risk, lr=lr, batch_size=batch_size, momentum=optimizer["momentum"],
+            nesterov=optimizer["method"] == "nesterov", max_cost=60 if self._cheap() else 30, known=known,
+            replacement=self.replacement, generator=self.generator(4, step),
+        ).estimate  # fmt: skip
 
     def one_gradient(self, batch_size: int) -> None:
         """One gradient of a batch, thrown away: what it takes tells what a reading would."""

@@ -88,6 +88,13 @@ GLOSSARY: dict[str, Entry] = {
         f"{EOSS}; the warning level 1.2 was measured on small networks",
         "Says where the run would stand at once after the change, not where it would settle.",
     ),
+    "edge_map": Entry(
+        "edge learning rate by batch size",
+        "The threshold over batch sharpness at each batch size, at the present parameters: 2 / batch sharpness for "
+        "plain SGD. A learning rate above it puts the run above its edge at once.",
+        f"{EOSS} (the threshold); the curve through the batch sizes is derived here",
+        "Says where the run would stand at once after a change, not where it would settle.",
+    ),
     "monitor_share": Entry(
         "share of time spent watching", "Wall time spent measuring over wall time of the run so far, from 0 to 1."
     ),

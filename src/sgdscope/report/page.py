@@ -25,6 +25,7 @@ def render(run: Run) -> str:
     parts = [
         sections.answer(run, standing, units),
         sections.what_if(standing),
+        sections.edge_map(run),
         sections.stability(run, standing, units),
         sections.loss(run, units),
         sections.verdicts(standing) if run.rows else Html(""),

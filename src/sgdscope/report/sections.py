@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sgdscope.edge_map import EdgeMap
 from sgdscope.estimate import Estimate
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing
+from sgdscope.report import edge_map_figure
 from sgdscope.report.advice import SPIKE, advice, has_edge, outlook
 from sgdscope.report.figures import Chart, caption, loss_chart, stability_chart
 from sgdscope.report.gauge import SCALE, gauge
@@ -99,6 +101,16 @@ def what_if(standing: Standing) -> Html:
     )
     shown = table(headers, rows, label="Predicted effect of changes", numeric=(1, 2, 3))
     return section("what-if", "What if", shown, intro)
+
+
+def edge_map(run: Run) -> Html:
+    """The what-if map, if one was measured."""
+    found = EdgeMap.of(run)
+    if found is None:
+        return Html("")
+    intro = text("Which learning rate is too large, at which batch size: every batch size has an edge of its own.")
+    shown = _figure(edge_map_figure.edge_map_chart(found), edge_map_figure.caption(found))
+    return section("edge-map", "What-if map", shown, intro)
 
 
 def stability(run: Run, standing: Standing, units: EdgeUnits) -> Html:

@@ -26,6 +26,8 @@ COLOURS = {
     "edge": "#010107",
     "shade": "#010108",
     "paper": "#010109",
+    "good": "#01010a",
+    "bad": "#01010b",
 }
 """Role of a colour -> placeholder in the drawing; in the page it is ``var(--role)``."""
 
