@@ -95,7 +95,7 @@ def batch_sharpness(
         raise ValueError(f"expected a learning rate > 0, got {lr}")
     risk.source.check_batch_size(batch_size, replacement=replacement)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
-    exhaustive = batch_size == risk.size and not replacement  # one batch, all there is: nothing is sampled
+    exhaustive = batch_size == risk.size and not replacement and not risk.random  # all there is: nothing is sampled
     curvatures: list[float] = []
     norms: list[float] = []
     used, vanished, cost = "", 0, 0.0

@@ -59,7 +59,7 @@ def gradient_noise(
     if samples < 4:
         raise ValueError(f"expected data of at least 4 samples, got {risk.size}")
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
-    exhaustive = samples == risk.size
+    exhaustive = samples == risk.size and not risk.random
     exact = exact_gradient if exact_gradient is not None else risk.size <= _FULL_GRADIENT_UP_TO * samples
     found = gradient_gram(risk, risk.draw(samples, generator), method=method)
     gram = found.total

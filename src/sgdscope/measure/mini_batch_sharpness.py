@@ -72,7 +72,7 @@ def mini_batch_sharpness(
     name = "mini_batch_sharpness" if kind == "hessian" else "gauss_newton_mini_batch_sharpness"
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     noise = torch.Generator().manual_seed(generator.initial_seed() % 2**63)  # the same batches at every tolerance
-    exhaustive = batch_size == risk.size and not replacement
+    exhaustive = batch_size == risk.size and not replacement and not risk.random
     values: list[float] = []
     residuals: list[float] = []
     cost, open_batches = 0.0, 0

@@ -62,7 +62,7 @@ def momentum_batch_sharpness(
     risk.source.check_batch_size(batch_size, replacement=replacement)
     step = _Step(risk, optimizer)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
-    exhaustive = batch_size == risk.size and not replacement
+    exhaustive = batch_size == risk.size and not replacement and not risk.random
     rows: list[tuple[float, float, float, float]] = []  # sᵀHs, sᵀg, ‖s‖², ‖g‖²
     value, error, look = 0.0, 0.0, min_batches
     while len(rows) < (1 if exhaustive else max_batches):

@@ -79,7 +79,7 @@ def second_moment_contraction(
         raise ValueError(f"expected tolerances > 0, got {tolerance} and {eigenvalue_tolerance}")
     risk.source.check_batch_size(batch_size, replacement=replacement)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
-    exhaustive = batch_size == risk.size and not replacement
+    exhaustive = batch_size == risk.size and not replacement and not risk.random
     count = 1 if exhaustive else batches
     drawn = [risk.draw(batch_size, generator, replacement=replacement) for _ in range(count)]
     steps = _Steps(risk, drawn, lr, kind)
