@@ -137,3 +137,11 @@ def test_on_a_batch_and_the_same_again():
         truth = float(torch.linalg.eigvalsh(dense(risk, batch)[1])[-1])
     assert first.value[0] == pytest.approx(truth, rel=1e-5)
     assert first.settings["samples"] == 4
+
+
+@pytest.mark.parametrize("multiplicity", [2, 3, 5])
+def test_equal_eigenvalues_are_found_as_often_as_they_are(multiplicity):
+    """From one vector alone Lanczos finds each eigenvalue once; the others would be taken for the next ones."""
+    spectrum = [7.0] * multiplicity + [4.0, 3.0, 2.0] + torch.linspace(0, 1, 30).tolist()
+    found = leading_eigenvalues(diagonal(spectrum), 4, tolerance=1e-4, max_products=100)
+    assert found.value == pytest.approx(sorted(spectrum, reverse=True)[:4], rel=1e-4)

@@ -10,14 +10,18 @@ from sgdscope.measure.keskar_sharpness import keskar_sharpness
 from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenpairs, leading_eigenvalues
 from sgdscope.measure.mini_batch_sharpness import mini_batch_sharpness
 from sgdscope.measure.momentum_batch_sharpness import momentum_batch_sharpness
+from sgdscope.measure.noise_covariance import noise_covariance
 from sgdscope.measure.plane import Plane, plane, plane_through
 from sgdscope.measure.sam_sharpness import sam_sharpness
 from sgdscope.measure.second_moment import second_moment_contraction
+from sgdscope.measure.spectral_density import SpectralDensity, spectral_density
+from sgdscope.measure.spectrum import spectrum
 from sgdscope.measure.trace import gauss_newton_trace, hessian_trace
 
 __all__ = [
     "EigenvalueTracker",
     "Plane",
+    "SpectralDensity",
     "batch_sharpness",
     "batch_sharpness_curve",
     "critical_sharpness",
@@ -33,8 +37,11 @@ __all__ = [
     "leading_eigenvalues",
     "mini_batch_sharpness",
     "momentum_batch_sharpness",
+    "noise_covariance",
     "plane",
     "plane_through",
     "sam_sharpness",
     "second_moment_contraction",
+    "spectral_density",
+    "spectrum",
 ]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import torch
+from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sgdscope import vectors
@@ -33,8 +34,9 @@ CURVATURE = "loss / parameter²"
 _COARSE_FROM, _COARSE_PART = 128, 256
 """Samples from which a cold start begins on a part of the data: a quarter of them up to the second number, beyond that
 at least so many. On smaller parts the search was seen to end on the second eigenvalue, 5 % below the first."""
-_SEARCH_EVERY, _SEARCH = 5, 5
-"""How often an update looks for eigenvalues it does not follow, and the products it then spends."""
+_SEARCH_EVERY, _SEARCH, _SEARCH_COLD = 5, 5, 3
+"""How often an update looks for eigenvalues it does not follow, and the products it then spends; and for several
+eigenvalues from cold, after all seem found and again after a random vector is added."""
 
 
 @dataclass
@@ -62,6 +64,7 @@ def ritz_pairs(
     explore: int = 0,
     another: Callable[[], Vector] | None = None,
     guard: Vector | None = None,
+    repeat: bool = False,
 ) -> RitzPairs:
     """Largest `k` eigenvalues of a symmetric operator known by its products, to residuals of ``tolerance · |θ₁|``.
 
@@ -70,7 +73,8 @@ def ritz_pairs(
     if its start had little of it, and the value lies too low by more than the first small residual says. After that
     `explore` products more go to the next pair below, to find what the start had no part in. A `guard` is multiplied
     too if the start alone was good enough. Where the basis is closed under the operator before it holds k vectors,
-    `another` gives a new one.
+    `another` gives a new one. With `repeat` it also gives one, explored from like the next pair, once all seems found:
+    from one vector alone no eigenvalue is found twice; again, until that changes nothing.
 
     Returns `keep` ≥ k pairs. Memory: two copies of the parameters per basis vector, at most ``2 · capacity`` of them;
     beyond that the basis is compressed to its leading Ritz vectors (thick restart).
@@ -80,9 +84,17 @@ def ritz_pairs(
     used = 0
     pending = start
     small = torch.zeros((0, 0), dtype=torch.float64)  # basisᵀ H basis
+    squares = torch.zeros((0, 0), dtype=torch.float64)  # imagesᵀ images
+    by_squares = True  # residuals from `squares` cost no vectors, but are good to the root of the rounding only
     rounding = 8 * torch.finfo(start[0][0].dtype).eps
     before: list[float] = []  # residuals of the iteration before
     explored = 0
+    settled: list[float] | None = None  # values when the last vector from outside was added
+
+    def rest(i: int, theta: Tensor, y: Tensor) -> Vector:
+        """``H v − θ v`` of Ritz pair i."""
+        return vectors.plus(images.combine(y[:, i]), basis.combine(y[:, i]), -float(theta[i]))
+
     while True:
         fresh: list[Vector] = []
         for v in pending:
@@ -94,17 +106,23 @@ def ritz_pairs(
         for image in product(fresh) if fresh else []:
             images.append(image)
         used += len(fresh)
-        small = torch.nn.functional.pad(small, (0, len(fresh), 0, len(fresh)))
+        small, squares = (torch.nn.functional.pad(m, (0, len(fresh), 0, len(fresh))) for m in (small, squares))
         for index in range(known, basis.size):
             small[index] = small[:, index] = basis.coefficients(images.row(index))
+            if by_squares:
+                squares[index] = squares[:, index] = images.coefficients(images.row(index))
         if not torch.isfinite(small).all():
             raise ArithmeticError("the Hessian product is not finite")
         theta, y = torch.linalg.eigh(small)
         theta, y = theta.flip(0), y.flip(1)
         wanted = min(k, basis.size)
-        rests = [vectors.plus(images.combine(y[:, i]), basis.combine(y[:, i]), -float(theta[i])) for i in range(wanted)]
-        residuals = [vectors.norm(r) for r in rests]
-        allowed = max(tolerance * abs(float(theta[0])), rounding * float(theta.abs().max()))
+        largest = float(theta.abs().max())
+        allowed = max(tolerance * abs(float(theta[0])), rounding * largest)
+        if by_squares and allowed**2 >= 1e3 * torch.finfo(start[0][0].dtype).eps * largest**2:
+            above = ((y * (squares @ y)).sum(0) - theta.square()).clamp(min=0).sqrt()
+            residuals, certified = above[:wanted].tolist(), False
+        else:
+            residuals, certified = [vectors.norm(rest(i, theta, y)) for i in range(wanted)], True
         doubts = residuals
         if settle > 1 and fresh:
             doubts = [1.25 * max(pair) for pair in zip_longest(residuals, before[:wanted], fillvalue=math.inf)]
@@ -117,26 +135,37 @@ def ritz_pairs(
         if reached and guard is not None and used == len(start):
             pending, guard = [guard], None
             continue
-        if (reached and explored >= explore) or used >= max_products or not fresh:
-            found = min(keep, basis.size)
-            floor = 1.25 * allowed if settle > 1 and fresh else 0.0
-            return RitzPairs(
-                theta[:found].tolist(),
-                [max(r, floor) for r in residuals],
-                [basis.combine(y[:, i]) for i in range(found)],
-                used, converged=reached or (not fresh and basis.size >= k and not open_pairs),
-            )  # fmt: skip
-        if reached and basis.size > k:
+        ended = reached and (explored >= explore or not fresh)
+        values = theta[:k].tolist()
+        if ended and repeat and another is not None and used < max_products and (
+            settled is None or max(abs(a - b) for a, b in zip(values, settled, strict=True)) > allowed / 4
+        ):  # fmt: skip
+            settled, explored, pending = values, 0, [another()]
+        elif ended or used >= max_products or not fresh:
+            if not certified:  # by the vectors themselves
+                residuals = [vectors.norm(rest(i, theta, y)) for i in range(wanted)]
+                by_squares = False
+            if max(residuals) <= allowed or not ended or not fresh or used >= max_products:
+                found = min(keep, basis.size)
+                floor = 1.25 * allowed if settle > 1 and fresh else 0.0
+                return RitzPairs(
+                    theta[:found].tolist(),
+                    [max(r, floor) for r in residuals],
+                    [basis.combine(y[:, i]) for i in range(found)],
+                    used, converged=basis.size >= k and max(residuals) <= allowed and not (settle > 1 and open_pairs),
+                )  # fmt: skip
+            pending = [rest(residuals.index(max(residuals)), theta, y)]
+        elif reached and basis.size > k:
             explored += 1
-            pending = [vectors.plus(images.combine(y[:, k]), basis.combine(y[:, k]), -float(theta[k]))]
+            pending = [rest(k, theta, y)]
         else:
             worst = max(open_pairs, key=lambda i: residuals[i]) if open_pairs else wanted - 1
-            pending = [rests[worst]]
+            pending = [rest(worst, theta, y)]
         if basis.size == capacity:
             kept = y[:, : keep + 2]
             basis.compress(kept)
             images.compress(kept)
-            small = torch.diag(theta[: keep + 2])
+            small, squares = torch.diag(theta[: keep + 2]), kept.t() @ squares @ kept
 
 
 def mixed_with_noise(gradient: Vector, generator: torch.Generator) -> Vector:
@@ -250,8 +279,9 @@ class EigenvalueTracker:
                     guard = guards[self.updates % len(guards)]
                 pairs = ritz_pairs(
                     hessian.products, start, k=self.k, keep=keep, guard=guard,
-                    tolerance=self.tolerance, max_products=self.max_products, settle=2 if first else 1,
-                    explore=_SEARCH if search else 0, another=lambda: vectors.random_like(start[0], generator),
+                    tolerance=self.tolerance, max_products=self.max_products, settle=2 if first and self.k == 1 else 1,
+                    explore=_SEARCH if search else _SEARCH_COLD if first and self.k > 1 else 0, repeat=first and self.k > 1,
+                    another=lambda: vectors.random_like(start[0], generator),
                 )  # fmt: skip
             except (ArithmeticError, LinAlgError) as error:
                 return Estimate.failed("lambda_max", str(error), status="diverged", cost=hessian.cost, unit=CURVATURE)

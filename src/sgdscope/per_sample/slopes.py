@@ -25,4 +25,4 @@ def directional_derivatives(risk: Risk, batch: Batch, vs: Sequence[Sequence[Tens
         slope, velocities = straight.output_slopes(vs)
         if len(slope) != count:
             raise ValueError(f"expected a model output with {count} rows, one for each sample, got {len(slope)}")
-        return torch.stack([(velocity * slope).flatten(1).sum(1) * count for velocity in velocities])
+        return torch.stack([(velocity * slope).reshape(count, -1).sum(1) * count for velocity in velocities])
