@@ -31,11 +31,19 @@ class Convolution(Jet):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output; keeps input and weight."""
-        self.input, self.weight = laid_out(x), laid_out(self.layer.weight.detach())
+        self._keep(x)
         bias = self.layer.bias
         output = self._convolve(self.input, self.weight, None if bias is None else bias.detach())
         self.places = output.numel() // output.shape[1]
         return output
+
+    def adopt(self, x: Tensor, output: Tensor) -> None:
+        """Keeps input and weight."""
+        self._keep(x)
+        self.places = output.numel() // output.shape[1]
+
+    def _keep(self, x: Tensor) -> None:
+        self.input, self.weight = laid_out(x), laid_out(self.layer.weight.detach())
 
     def backward(self, slope: Tensor, *, to_input: bool = True) -> Tensor:
         """Keeps the slope as the kernels like it."""

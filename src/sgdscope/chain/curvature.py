@@ -72,7 +72,7 @@ def batch_curvatures(risk: Risk, batch: Batch, batch_size: int) -> BatchCurvatur
         with torch.no_grad():
             # loss is the mean over all groups; each group's own loss has `groups` times its derivatives
             trace.backward(slope.detach() * groups)
-            velocity, squared_norms, curvatures = _along_gradient(trace)
+            velocity, squared_norms, curvatures = along_gradient(trace)
         velocity = velocity.reshape(call.output.shape)
         of_loss = velocity * loss_rate(slope, call.output, velocity) * groups
         gauss_newton = of_loss.reshape(groups, -1).sum(1)
@@ -81,7 +81,7 @@ def batch_curvatures(risk: Risk, batch: Batch, batch_size: int) -> BatchCurvatur
     return BatchCurvatures(curvatures + gauss_newton, gauss_newton, squared_norms, float(loss.detach()), cost)
 
 
-def _along_gradient(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
+def along_gradient(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
     """Velocity of the output, ‖g‖² and the part of gᵀHg that the network's own curvature makes, per group."""
     velocity: Tensor | None = None
     norms = curvatures = torch.zeros(())

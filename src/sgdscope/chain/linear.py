@@ -21,6 +21,10 @@ class Linear(Jet):
         self.weight = self.layer.weight.detach()
         return super().forward(x)
 
+    def adopt(self, x: Tensor, output: Tensor) -> None:
+        """Keeps input and weight."""
+        self.input, self.weight = x, self.layer.weight.detach()
+
     def pull(self, slope: Tensor) -> Tensor:
         """``slope W``."""
         return slope @ self.weight

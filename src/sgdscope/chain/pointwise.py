@@ -126,6 +126,10 @@ class Tanh(Pointwise):
         self.output = torch.tanh(x)
         return self.output
 
+    def adopt(self, x: Tensor, output: Tensor) -> None:
+        """Keeps the output."""
+        self.output = output
+
     def backward(self, slope: Tensor, *, to_input: bool = True) -> Tensor:
         """Keeps what it returns."""
         self.pulled = self.pull(slope)
@@ -156,6 +160,10 @@ class ReLU(Pointwise):
         """The positive part."""
         self.output = torch.relu(x)
         return self.output
+
+    def adopt(self, x: Tensor, output: Tensor) -> None:
+        """Keeps the output."""
+        self.output = output
 
     def backward(self, slope: Tensor, *, to_input: bool = True) -> Tensor:
         """Keeps nothing."""

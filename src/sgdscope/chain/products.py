@@ -40,6 +40,9 @@ class ChainProducts:
     Raises NotAChainError if the model is none, or if the loss reaches the parameters otherwise than by one call of it.
     """
 
+    recomputes = False
+    """Whether products call the model."""
+
     def __init__(
         self, risk: Risk, batch: Batch, leaves: list[Tensor], *, compact: bool = False, span_for: Risk | None = None
     ) -> None:

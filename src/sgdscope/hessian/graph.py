@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sgdscope.batches import Batch
 from sgdscope.chain.layers import NotAChainError
@@ -18,7 +20,8 @@ from sgdscope.vectors import Vector
 class GraphProducts:
     """Loss, gradient and Hessian products of one batch; the gradient's graph is kept.
 
-    To be made inside ``risk.evaluating``; products then need the graph alone. Cost of a product: 1 to 2.3 gradients.
+    To be made inside ``risk.evaluating``; products then need the graph alone, unless backward passes call the model
+    (gradient checkpointing): `recomputes`. Cost of a product: 1 to 2.3 gradients.
     """
 
     span = None
@@ -27,7 +30,9 @@ class GraphProducts:
     def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor]) -> None:
         loss = risk.loss(batch)
         self._leaves = leaves
-        self._graph = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+        with _listening() as calls:
+            self._graph = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+        self.recomputes = bool(calls)
         self.value = float(loss.detach())
 
     @property
@@ -42,6 +47,17 @@ class GraphProducts:
             return [torch.zeros_like(p) for p in self._leaves]
         outputs, cotangents = zip(*pairs, strict=True)
         return list(torch.autograd.grad(outputs, self._leaves, cotangents, retain_graph=True, materialize_grads=True))
+
+
+@contextmanager
+def _listening() -> Iterator[list[bool]]:
+    """Notes whether any module is called within the block."""
+    calls: list[bool] = []
+    handle = register_module_forward_pre_hook(lambda module, inputs: calls.append(True))
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 class GaussNewtonGraph:
@@ -79,6 +95,9 @@ class GaussNewtonGraph:
         assert call.output is not None
         self._output, self._own = call.output, recorded[0]
         self.value = float(loss.detach())
+        with _listening() as calls:
+            self._pulled(self._slope.detach())
+        self.recomputes = bool(calls)
 
     @property
     def gradient(self) -> Vector:
@@ -120,6 +139,7 @@ class ResidualGraph:
     def __init__(self, risk: Risk, batch: Batch, leaves: list[Tensor]) -> None:
         self._whole, self._straight = GraphProducts(risk, batch, leaves), GaussNewtonGraph(risk, batch, leaves)
         self.value = self._whole.value
+        self.recomputes = self._whole.recomputes
 
     @property
     def gradient(self) -> Vector:

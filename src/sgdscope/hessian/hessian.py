@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal
 
@@ -129,7 +130,8 @@ class Hessian:
         """The gradient, kept once asked for; in coordinates of `span` if there is one."""
         if self._gradient is None:
             if self._kept is not None:
-                self._gradient = self._kept.gradient
+                with self._around(self._kept):
+                    self._gradient = self._kept.gradient
             else:
                 self._measure()
         assert self._gradient is not None
@@ -151,7 +153,7 @@ class Hessian:
             )
         if self._kept is not None:
             self.cost += PRODUCT_ON_GRAPH * len(vs)
-            with plain_autograd(self.risk.device.type):
+            with self._around(self._kept):
                 return [self._kept.product(v, self.kind) for v in vs]
         risk = self.risk
         # One block over all chunks, so that dropout masks are those of `risk.gradient`.
@@ -162,7 +164,7 @@ class Hessian:
         self.cost += GRADIENT + PRODUCT_ON_GRAPH * len(vs)
         return totals
 
-    def output_slopes(self, vs: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Iterator[Tensor]]:
+    def output_slopes(self, vs: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
         """Slope of the loss by the model's output, and for each `v` the output's velocity as parameters move along it.
 
         For one batch or data of one chunk. Raises ValueError over several chunks, or where kind is not Gauss-Newton.
@@ -171,8 +173,14 @@ class Hessian:
         if kept is None or isinstance(kept, GraphProducts | ResidualGraph):
             raise ValueError("expected an open Hessian of kind 'gauss_newton' on one batch\n"
                              "hint: with Hessian(risk, batch, kind='gauss_newton') as hessian: ...")  # fmt: skip
-        with plain_autograd(self.risk.device.type):
-            return kept.slope, (kept.velocity(v) for v in vs)
+        with self._around(kept):
+            return kept.slope, [kept.velocity(v) for v in vs]
+
+    def _around(self, kept: _Products) -> AbstractContextManager[object]:
+        """Where a product may be taken: anywhere, unless it calls the model again."""
+        if kept.recomputes:
+            return self.risk.evaluating(seed=self.seed, second_order=True)
+        return plain_autograd(self.risk.device.type)
 
     def restrict(self, v: Sequence[Tensor]) -> Vector:
         """A vector shaped like the parameters, as products take it."""

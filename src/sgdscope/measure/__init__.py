@@ -5,6 +5,7 @@ from sgdscope.measure.batch_sharpness_curve import batch_sharpness_curve
 from sgdscope.measure.critical_sharpness import critical_sharpness
 from sgdscope.measure.edge_ratio import edge_ratio, edge_ratio_of_step
 from sgdscope.measure.gradient_noise import gradient_noise
+from sgdscope.measure.instrumented_backward import InstrumentedBackward
 from sgdscope.measure.interaction import gradient_noise_interaction, interaction_aware_sharpness
 from sgdscope.measure.keskar_sharpness import keskar_sharpness
 from sgdscope.measure.leading_eigenvalues import EigenvalueTracker, leading_eigenpairs, leading_eigenvalues
@@ -20,6 +21,7 @@ from sgdscope.measure.trace import gauss_newton_trace, hessian_trace
 
 __all__ = [
     "EigenvalueTracker",
+    "InstrumentedBackward",
     "Plane",
     "SpectralDensity",
     "batch_sharpness",

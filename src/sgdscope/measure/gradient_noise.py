@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from sgdscope import vectors
 from sgdscope.estimate import Estimate
 from sgdscope.per_sample import gradient_gram
-from sgdscope.per_sample.gram import Method
+from sgdscope.per_sample.gram import GradientGram, Method
 from sgdscope.risk import Risk
 
 SQUARED_SLOPE = "loss² / parameter²"
@@ -62,35 +63,52 @@ def gradient_noise(
     exhaustive = samples == risk.size and not risk.random
     exact = exact_gradient if exact_gradient is not None else risk.size <= _FULL_GRADIENT_UP_TO * samples
     found = gradient_gram(risk, risk.draw(samples, generator), method=method)
-    gram = found.total
     cost = found.cost * samples / risk.size
     settings = {"samples": samples, "mode": risk.mode, "method": found.method, "layers": list(found.layers)}
+    known: float | None = None
+    if exact and not exhaustive and bool(torch.isfinite(found.total).all()):
+        _, gradient = risk.gradient()
+        known = vectors.dot(gradient, gradient)
+        cost += 1
+    return noise_of(found, settings, cost=cost, known=known, exhaustive=exhaustive)
+
+
+def noise_of(
+    found: GradientGram, settings: dict[str, Any], *, cost: float, known: float | None = None, exhaustive: bool = False
+) -> Estimate:
+    """Gradient noise out of the Gram matrix of per-sample gradients; see `gradient_noise`.
+
+    `known`: ‖g‖² over all data. `exhaustive`: these samples are all data.
+    """
+    gram, count = found.total, len(found.total)
     if not bool(torch.isfinite(gram).all()):
         return Estimate.failed("gradient_noise", "the loss or its derivatives are not finite", status="diverged",
                                cost=cost, unit=SQUARED_SLOPE)  # fmt: skip
-    trace, signal = _trace(gram), _signal(gram)
-    trace_error, signal_error = (0.0, 0.0) if exhaustive else (_jackknife(gram, _trace), _jackknife(gram, _signal))
-    by_layer = [_signal(g) / max(_trace(g), 1e-300) for g in found.layers.values()]
-    known: float | None = None
+
+    def error(of: Tensor, statistic: Callable[[Tensor], float]) -> float:
+        return 0.0 if exhaustive else _jackknife(of, statistic)
+
     if exhaustive:
-        known = signal = float(gram.mean())
-    elif exact:
-        _, gradient = risk.gradient()
-        known = signal = vectors.dot(gradient, gradient)
-        signal_error = 0.0
-        cost += 1
-    errors = tuple(0.0 if exhaustive else _jackknife(g, lambda k: _signal(k) / max(_trace(k), 1e-300))
-                   for g in found.layers.values())  # fmt: skip
+        known = float(gram.mean())
+    signal, signal_error = (_signal(gram), error(gram, _signal)) if known is None else (known, 0.0)
+    of_layer = [(_quotient(g), error(g, _quotient)) for g in found.layers.values()]
     return Estimate(
-        "gradient_noise", trace, trace_error, count=samples, cost=cost, unit=SQUARED_SLOPE, settings=settings,
+        "gradient_noise", _trace(gram), error(gram, _trace), count=count, cost=cost, unit=SQUARED_SLOPE,
+        settings=settings,
         beside={
             "squared_gradient_norm": Estimate(
-                "squared_gradient_norm", signal, signal_error, count=samples, unit=SQUARED_SLOPE),
+                "squared_gradient_norm", signal, signal_error, count=count, unit=SQUARED_SLOPE),
             "simple_noise_scale": _noise_scale(gram, known, signal, signal_error, exhaustive),
             "effective_rank": _effective_rank(gram, exhaustive),
-            "signal_to_noise": Estimate("signal_to_noise", tuple(by_layer), errors, count=samples),
+            "signal_to_noise": Estimate("signal_to_noise", tuple(q for q, _ in of_layer),
+                                        tuple(e for _, e in of_layer), count=count),
         },
     )  # fmt: skip
+
+
+def _quotient(gram: Tensor) -> float:
+    """Signal to noise ‖g‖² / tr Σ of one layer."""
+    return _signal(gram) / max(_trace(gram), 1e-300)
 
 
 def _trace(gram: Tensor) -> float:

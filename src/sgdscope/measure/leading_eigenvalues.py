@@ -152,7 +152,7 @@ def ritz_pairs(
                     theta[:found].tolist(),
                     [max(r, floor) for r in residuals],
                     [basis.combine(y[:, i]) for i in range(found)],
-                    used, converged=basis.size >= k and max(residuals) <= allowed and not (settle > 1 and open_pairs),
+                    used, converged=basis.size >= k and max(residuals) <= allowed and (reached or not fresh),
                 )  # fmt: skip
             pending = [rest(residuals.index(max(residuals)), theta, y)]
         elif reached and basis.size > k:
@@ -270,6 +270,7 @@ class EigenvalueTracker:
                 if first:
                     self.vectors, coarse_cost = self._cold_start(hessian, batch, size, generator)
                 self._span = hessian.span
+                several = first and self.k > 1
                 cold, search = not self.vectors, self.updates % _SEARCH_EVERY == _SEARCH_EVERY - 1
                 guards = self.vectors[self.k :]
                 start, guard = self.vectors[: self.k], None
@@ -279,8 +280,9 @@ class EigenvalueTracker:
                     guard = guards[self.updates % len(guards)]
                 pairs = ritz_pairs(
                     hessian.products, start, k=self.k, keep=keep, guard=guard,
-                    tolerance=self.tolerance, max_products=self.max_products, settle=2 if first and self.k == 1 else 1,
-                    explore=_SEARCH if search else _SEARCH_COLD if first and self.k > 1 else 0, repeat=first and self.k > 1,
+                    tolerance=self.tolerance, max_products=self.max_products,
+                    settle=2 if first and not several else 1, repeat=several,
+                    explore=_SEARCH if search else _SEARCH_COLD if several else 0,
                     another=lambda: vectors.random_like(start[0], generator),
                 )  # fmt: skip
             except (ArithmeticError, LinAlgError) as error:

@@ -69,8 +69,8 @@ def noise_covariance(
     if samples < 8:
         raise ValueError(f"expected at least 8 samples, got {samples}")
     if risk.batch_dependent:
-        raise ValueError("expected a loss in which each sample stands alone, got BatchNorm in train mode\n"
-                         "hint: Risk(..., mode='eval')")  # fmt: skip
+        raise ValueError(f"expected a loss in which each sample stands alone, got {risk.mixing}\n"
+                         "hint: Risk(..., mode='eval') for BatchNorm")  # fmt: skip
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     name = "noise_covariance"
     pairs, vectors = eigenpairs if eigenpairs is not None else leading_eigenpairs(
@@ -87,7 +87,7 @@ def noise_covariance(
     if not bool(torch.isfinite(slopes).all()) or noise.value is None:
         return Estimate.failed(name, "the loss or its derivatives are not finite", status="diverged", cost=cost)
     eigenvalues = torch.tensor(pairs.value, dtype=torch.float64)
-    exhaustive = count == risk.size
+    exhaustive = count == risk.size and not risk.random
     leave_out = _leaving_out(slopes)
 
     def with_error(statistic: Callable[[Tensor], float]) -> tuple[float, float]:

@@ -29,6 +29,8 @@ from sgdscope.risk import Risk
 Method = Literal["auto", "exact", "signs", "probes"]
 
 CURVATURE = "loss / parameter²"
+_LEAST_PROBES = 8
+"""Fewer do not tell their own scatter."""
 _FEW, _MANY = 64, 4096
 """Samples in one pass, with convolutions and without."""
 _MOST_OUTPUTS = 64
@@ -83,7 +85,7 @@ def hessian_trace(
     products; on chains without curvature of their own (ReLU) the rest is zero and not probed. Models whose
     Gauss-Newton trace cannot be had are probed as they are.
 
-    Cost: that of the Gauss-Newton trace, and about one gradient (chains) to four per probe; at least two probes.
+    Cost: that of the Gauss-Newton trace, and about one gradient (chains) to four per probe; at least eight probes.
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     name = "hessian_trace"
@@ -217,7 +219,7 @@ def _probed(
             if not math.isfinite(values[-1]):
                 break
             mean, error = mean_with_error(values)
-            if len(values) >= 2 and error <= (allowed if allowed is not None else tolerance * abs(mean)):
+            if len(values) >= _LEAST_PROBES and error <= (allowed if allowed is not None else tolerance * abs(mean)):
                 break
         return values, hessian.cost
 

@@ -65,7 +65,7 @@ def gradient_gram(risk: Risk, batch: Batch, *, method: Method = "auto", seed: in
     if risk.batch_dependent:
         raise ValueError(f"expected a loss in which each sample stands alone, got {risk.mixing}: samples have no "
                          "gradients of their own\nhint: Risk(..., mode='eval') for BatchNorm")  # fmt: skip
-    refusal = "" if method == "explicit" else _refusal(risk)
+    refusal = "" if method == "explicit" else layers_refusal(risk)
     if method == "layers" and refusal:
         raise ValueError(f"expected a model to be taken layer by layer, got one that cannot: {refusal}\n"
                          "hint: method='auto'")  # fmt: skip
@@ -96,8 +96,8 @@ def _explicit(risk: Risk, batch: Batch, seed: int) -> tuple[dict[str, Tensor], f
     return {name: g @ g.t() for name, g in zip(risk.names, rows, strict=True)}, risk.value(batch, seed=seed)
 
 
-def _refusal(risk: Risk) -> str:
-    """Why the layers' way is not taken; empty if it is."""
+def layers_refusal(risk: Risk) -> str:
+    """Why per-sample gradients of this risk are not had layer by layer; empty if they are."""
     if risk not in _refusals:
         refusal = _self_check(risk)
         if refusal is None:
