@@ -85,7 +85,9 @@ def ritz_pairs(
     pending = start
     small = torch.zeros((0, 0), dtype=torch.float64)  # basisᵀ H basis
     squares = torch.zeros((0, 0), dtype=torch.float64)  # imagesᵀ images
-    by_squares = True  # residuals from `squares` cost no vectors, but are good to the root of the rounding only
+    # Residuals from `squares` cost no vectors, but are good to the root of the rounding, and of what the basis lacks of
+    # orthogonality, only.
+    by_squares = True
     rounding = 8 * torch.finfo(start[0][0].dtype).eps
     before: list[float] = []  # residuals of the iteration before
     explored = 0
@@ -118,7 +120,7 @@ def ritz_pairs(
         wanted = min(k, basis.size)
         largest = float(theta.abs().max())
         allowed = max(tolerance * abs(float(theta[0])), rounding * largest)
-        if by_squares and allowed**2 >= 1e3 * torch.finfo(start[0][0].dtype).eps * largest**2:
+        if by_squares and allowed >= max(1e-3, math.sqrt(125 * rounding)) * largest:
             above = ((y * (squares @ y)).sum(0) - theta.square()).clamp(min=0).sqrt()
             residuals, certified = above[:wanted].tolist(), False
         else:
