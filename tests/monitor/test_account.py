@@ -34,7 +34,7 @@ def test_what_passes_inside_is_counted_once(clock):
     assert (account.seconds, account.measuring(0)) == (15, 5)
     account.skip(4)  # not the run's
     account.set_apart(1)
-    assert (account.seconds, account.measuring(0)) == (11, 4)
+    assert (account.seconds, account.measuring(0), account.final) == (10, 4, 1)
 
 
 def test_what_raises_is_counted_too(clock):

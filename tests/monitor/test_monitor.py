@@ -11,6 +11,7 @@ from torch import nn
 from sgdscope.estimate import Estimate
 from sgdscope.monitor import Monitor
 from sgdscope.monitor import account as account_module
+from sgdscope.monitor import agenda as agenda_module
 from sgdscope.monitor import monitor as module
 from sgdscope.monitor import stream as stream_module
 from sgdscope.monitor.optimizers import description, unwrapped
@@ -213,7 +214,7 @@ class Clock:
 @pytest.mark.parametrize("cost", [0.5, 20.0])
 def test_measuring_stays_within_its_budget(monkeypatch, cost):
     clock = Clock()
-    for part in (module, account_module, stream_module):
+    for part in (module, account_module, agenda_module, stream_module):
         monkeypatch.setattr(part, "time", clock)
     monkeypatch.setattr(account_module, "_AFTER", 0.0)  # this clock has no caches
 
@@ -246,7 +247,7 @@ def test_measuring_stays_within_its_budget(monkeypatch, cost):
 
 def test_a_common_step_is_left_alone(monkeypatch):
     clock = Clock()
-    for part in (module, account_module, stream_module):
+    for part in (module, account_module, agenda_module, stream_module):
         monkeypatch.setattr(part, "time", clock)
     visits, half = [], 0
     timed = account_module.Account.timed
@@ -510,7 +511,7 @@ def test_batches_larger_than_the_data_are_drawn_with_replacement():
 
 
 def test_dear_first_readings_wait_though_the_batch_size_is_not_known_yet(monkeypatch):
-    monkeypatch.setattr("sgdscope.monitor.monitor._AT_ONCE", 2e-4)  # seconds: all readings are too dear
+    monkeypatch.setattr("sgdscope.monitor.agenda._AT_ONCE", 2e-4)  # seconds: all readings are too dear
     with torch.random.fork_rng([]):
         model = torch.nn.Linear(3, 2)
         data = (torch.randn(40, 3), torch.randn(40, 2))

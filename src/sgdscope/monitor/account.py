@@ -23,11 +23,13 @@ class Account:
     Attributes:
         budget: share of the run's wall time that all of it may take.
         idle: seconds that a step costs on which there is nothing to do.
+        final: seconds of the readings at the end, which are no part of the run's.
     """
 
     def __init__(self, budget: float, first_step: int = 0) -> None:
         self.budget = budget
         self.idle = 0.0
+        self.final = 0.0
         self._passes: list[float] = []
         self._start: float | None = None
         self._entered: float | None = None
@@ -63,8 +65,9 @@ class Account:
             self._entered = None
 
     def set_apart(self, seconds: float) -> None:
-        """Take time that was counted as measuring out of the account again."""
+        """Take time that was counted as measuring out of the account again: it went into readings at the end."""
         self._busy -= seconds
+        self.final += seconds
 
     def passed_idly(self, seconds: float) -> None:
         """Note what a pass through the hooks took on which nothing was to be done."""
@@ -78,9 +81,9 @@ class Account:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the run, time before a resume included."""
+        """Wall time of the run, time before a resume included, readings at the end left out."""
         now = 0.0 if self._start is None else time.perf_counter() - self._start
-        return self._elapsed_before + now
+        return self._elapsed_before + now - self.final
 
     def measuring(self, step: int) -> float:
         """Seconds of it that went into measuring, up to step number `step`."""

@@ -9,31 +9,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sgdscope._version import __version__
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.account import Account
+from sgdscope.monitor.agenda import Agenda
 from sgdscope.monitor.optimizers import check_same_parameters, description, unwrapped
 from sgdscope.monitor.readings import NAMES, Readings
-from sgdscope.monitor.recorder import Recorder, sinks_of
-from sgdscope.monitor.schedule import AGAIN, READINGS, SHARES, Every, Stride, WithinBudget
+from sgdscope.monitor.recorder import Recorder, sinks_of, writer_of
+from sgdscope.monitor.schedule import SHARES, Stride
 from sgdscope.monitor.stream import EdgeStream
 from sgdscope.records import RunStatus, RunWriter
 from sgdscope.risk import Risk
 
 _STREAM_WINDOW = 16
 """Samples per row of the streamed edge ratio: about 6 % standard error at the edge."""
-_AT_ONCE = 0.5
-"""Seconds that a reading of the initial weights may be expected to take; a longer one waits for its budget."""
-_PATIENCE = 20
-"""Steps within which the first call of `observe` is waited for, where it has to tell the batch size."""
 _ENOUGH = 8
 """Samples that an unfinished window needs to be worth a row of its own at the end."""
-_RESERVE = 0.05
-"""Of the budget, for readings that take longer than the one before and for what no clock of ours sees."""
 _VISIT = 3.0
 """What taking in one loss costs with the way there and back, in the time of adding it up."""
 _LOOK_SECONDS, _LOOK_STEPS = 0.05, 256
@@ -113,23 +106,18 @@ class Monitor:
         self.final = final
         self.seed = seed
         self.step = start_step
-        self.spent: dict[str, float] = dict.fromkeys([*READINGS, "training loss"], 0.0)
-        self.final_seconds = 0.0
-        self.recorder = Recorder(self._open(out, manifest), sinks, self.optimizer)
-        self._readings = Readings(risk, self.optimizer, k=k, replacement=replacement, seed=seed)
+        self.recorder = Recorder(writer_of(out, manifest), sinks, self.optimizer)
         self._budgeted = every is None
         self._account = Account(budget, start_step)
+        readings = Readings(risk, self.optimizer, k=k, replacement=replacement, seed=seed)
+        self._agenda = Agenda(readings, self._account, self.recorder, every=every)
         self._stream = EdgeStream(
             risk, Stride(budget * SHARES["edge_ratio"], fixed=None if every is None else max(1, every // 32))
         )
         self._loss_stride = Stride(budget * SHARES["loss"], fixed=None if every is None else 1)
         self._window = _STREAM_WINDOW if every is None else None
         self._every = every
-        self._schedules: dict[str, Every | WithinBudget] = {
-            name: Every(every) if every is not None else WithinBudget(share, pause=20, again=AGAIN[name])
-            for name, share in READINGS.items()
-        }
-        self._careful = False
+        self._loss_seconds = 0.0
         self._handles: list[Any] = []
         self._closed = False
         self._untimed = start_step
@@ -210,29 +198,43 @@ class Monitor:
             if loss is not None:
                 self.recorder.loss(self.step, loss)
             took = time.perf_counter() - start
-            self.spent["training loss"] += took
+            self._loss_seconds += took
             self._loss_stride.spent(_VISIT * took, self.step_seconds)
             self._loss_at = self.step + self._loss_stride.ahead()
         if self._stream.sampling:
-            self._guarded("edge_ratio", lambda: self._stream.observe(batches, loss, self.step, self.step_seconds))
+            self._sampled(lambda: self._stream.observe(batches, loss, self.step, self.step_seconds))
             # With `every`, a row at the first sample on or after each multiple of it.
             every = self._every or 1
             passed = self.step >= every and self.step % every < self._stream.stride.stride
             due = len(self._stream.window) >= self._window if self._window else passed
             if due and len(self._stream.window):
-                self._record(self._stream.estimate())
+                self.record(self._stream.estimate())
         self._set_alarms()
 
     def record(self, estimate: Estimate) -> None:
         """Add a measurement of your own to the run, at the present step."""
-        self._record(estimate)
+        self.recorder.record(self.step, estimate)
 
     # -- measuring ----------------------------------------------------------------------------------------------
 
     @property
     def seconds(self) -> float:
         """Wall time since attaching (time before a resume included), without the final readings."""
-        return self._account.seconds - self.final_seconds
+        return self._account.seconds
+
+    @property
+    def final_seconds(self) -> float:
+        """Wall time of the final readings."""
+        return self._account.final
+
+    @final_seconds.setter
+    def final_seconds(self, seconds: float) -> None:
+        self._account.final = seconds
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds per quantity, final readings excepted."""
+        return {**self._agenda.spent, "training loss": self._loss_seconds, "edge_ratio": self._stream.seconds}
 
     @property
     def latest(self) -> dict[str, Estimate]:
@@ -262,53 +264,28 @@ class Monitor:
         """
         if name not in NAMES:
             raise ValueError(f"expected one of {', '.join(NAMES)}, got {name!r}")
-        found: Estimate | None = self._account.timed(self._measure, name)
+        found: Estimate | None = self._account.timed(self._agenda.take, name, self.step, self.batch_size)
         return found
-
-    def _measure(self, name: str) -> Estimate | None:
-        start = time.perf_counter()
-        estimate = self._guarded(
-            name, lambda: self._readings.take(name, self.step, self.batch_size, careful=self._careful)
-        )
-        took = time.perf_counter() - start
-        self.spent[name] += took
-        self._schedules[name].spent(self.step, took, failed=estimate is None or estimate.value is None)
-        if isinstance(estimate, Estimate):
-            self._record(estimate)
-            return estimate
-        return None
 
     def read_carefully(self) -> None:
         """One reading of everything, at higher accuracy; its time is kept apart from the budget."""
-        start, spent = time.perf_counter(), dict(self.spent)
-        self._careful = True
+        start = time.perf_counter()
         try:
-            for name in NAMES:
-                self.measure_now(name)
-            self._account.timed(self._map)
+            self._agenda.finish(self.step, self.batch_size)
         finally:
-            took = time.perf_counter() - start
-            self._careful, self.spent = False, spent
-            self.final_seconds += took
-            self._account.set_apart(took)
-
-    def _map(self) -> None:
-        known = self.latest.get("batch_sharpness")
-        found = self._guarded("edge_map", lambda: self._readings.edge_map(self.step, self.batch_size, known))
-        if found is not None:
-            self._record(found)
+            self._account.set_apart(time.perf_counter() - start)
 
     def flush(self) -> None:
         """Write the open window of the stream, the loss, and the share of time spent so far."""
         if len(self._stream.window) >= (_ENOUGH if "edge_ratio" in self.latest else 2):
-            self._record(self._stream.estimate())
+            self.record(self._stream.estimate())
         if self.recorder.loss_count >= _ENOUGH or "loss" not in self.latest:
             self.recorder.flush_loss(self.step)
         if self._account.begun:
-            seconds = {**self.spent, "edge_ratio": self._stream.seconds}
+            seconds = self.spent
             rest = max(0.0, self.measuring_seconds - sum(seconds.values()))
             seconds |= {"hooks and rows": rest, "final readings": self.final_seconds}
-            self._record(Estimate("monitor_share", min(self.share, 1.0), settings={"seconds": seconds}))
+            self.record(Estimate("monitor_share", min(self.share, 1.0), settings={"seconds": seconds}))
 
     # The hooks run at every step of what may be a very small network: a common step is one comparison in each.
 
@@ -324,14 +301,15 @@ class Monitor:
     def _prepare(self) -> None:
         """Readings of the initial weights; then whatever the stream keeps of the weights before the step."""
         if self.step == 0:
-            self._begin()
+            self.recorder.stepped(self.step)
+            self._agenda.begin(self.step, self.batch_size)
         if self.step >= self._stream.next_step:
-            self._guarded("edge_ratio", lambda: self._stream.before_step(self.step))
+            self._sampled(lambda: self._stream.before_step(self.step))
         self._set_alarms()
 
     def _stepped(self) -> None:
         if self._stream.sampling:
-            self._guarded("edge_ratio", self._stream.after_step)
+            self._sampled(self._stream.after_step)
         if self.step >= self._look_at:
             self._look()
         self._set_alarms()
@@ -345,23 +323,12 @@ class Monitor:
     def _look(self) -> None:
         """Record the learning rate, and measure what is due."""
         self.recorder.stepped(self.step)
-        for name, schedule in self._schedules.items():
-            if isinstance(schedule, WithinBudget) and schedule.last_step < 0 and not schedule.expected:
-                schedule.expected = self._expected_steps(name) * self.step_seconds
-            unknown = self.batch_size is None and name != "lambda_max" and self.step <= _PATIENCE
-            if not unknown and schedule.due(self.step, self._purse()):
-                self._measure(name)
+        self._agenda.look(self.step, self.batch_size, self.step_seconds)
         self._look_at = self.step + 1
         if self._budgeted:
             if not self._account.knows_idle:
                 self._account.passed_idly(self._idle_pass())
             self._look_at += min(_LOOK_STEPS - 1, int(_LOOK_SECONDS / max(self.step_seconds, 1e-5)))
-
-    def _purse(self) -> float:
-        """Seconds that the budget leaves the readings so far, those already taken included, first ones excepted."""
-        taken = sum(schedule.total for schedule in self._schedules.values() if isinstance(schedule, WithinBudget))
-        measuring = self.measuring_seconds
-        return (1 - _RESERVE) * self._account.budget * (self.seconds - measuring) - measuring + taken
 
     def _idle_pass(self) -> float:
         """Seconds that a step takes on which hooks and `observe` have nothing to do; timed between training steps."""
@@ -374,49 +341,11 @@ class Monitor:
         self.step -= 1
         return took
 
-    def _begin(self) -> None:
-        """Readings of the initial weights, where they are cheap against the run."""
-        self.recorder.stepped(self.step)
-        lengths = self.risk.source.batch_lengths  # the batch size may not be known yet: a usual one will do
-        batch_size = self.batch_size or (lengths[0] if lengths else min(32, self.risk.size))
-        start = time.perf_counter()
-        if self._budgeted:
-            self._guarded("edge_ratio", lambda: self._readings.one_gradient(batch_size))
-        seconds = time.perf_counter() - start
-        for name, schedule in self._schedules.items():
-            dear = name == "gradient_noise_interaction" or self._expected_steps(name) * seconds > _AT_ONCE
-            if isinstance(schedule, WithinBudget) and dear:
-                schedule.first_at_once = False
-            elif self.batch_size is not None or name == "lambda_max":
-                self._measure(name)
-
-    def _expected_steps(self, name: str) -> float:
-        """About how many training steps' time a first reading takes; later ones are timed."""
-        batch_size = self.batch_size or 32
-        epoch = self.risk.size / batch_size  # in steps; large batches do a sample in about half the time
-        if name == "batch_sharpness":
-            return 100.0
-        return 8 * epoch if name == "lambda_max" else epoch + 16 * 8
-
-    def _guarded(self, name: str, action: Callable[[], Any]) -> Any:
-        """Run a measurement; whatever it raises becomes a row, never an exception in the user's loop."""
-        try:
-            return action()
-        except Exception as error:
-            message = str(error).splitlines()[0] if str(error) else ""
-            reason = f"{type(error).__name__}: {message}"[:300]
-            self._record(Estimate.failed(name, reason))
-            if name == "edge_ratio":
-                self._stream.failed(self.step)
-            return None
+    def _sampled(self, action: Callable[[], Any]) -> None:
+        """Run a part of the stream; whatever it raises becomes a row, never an exception in the user's loop."""
+        self.recorder.attempt("edge_ratio", self.step, action, otherwise=lambda: self._stream.failed(self.step))
 
     # -- recording ----------------------------------------------------------------------------------------------
-
-    def _open(self, out: str | Path | RunWriter | None, manifest: Mapping[str, Any] | None) -> RunWriter | None:
-        if out is None or isinstance(out, RunWriter):
-            return out
-        entries = {"sgdscope": __version__, "torch": torch.__version__, **dict(manifest or {})}
-        return RunWriter.create(out, entries)
 
     def _describe(self) -> None:
         """Write what the monitor knows of optimizer and risk into the manifest; again once the batch size is known."""
@@ -436,16 +365,13 @@ class Monitor:
                 "hint: observe((inputs, targets)); several arguments are several batches"
             )
 
-    def _record(self, estimate: Estimate) -> None:
-        self.recorder.record(self.step, estimate)
-
     # -- state --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON types: what a resumed run needs. Eigenvectors are found anew."""
         return {
             "step": self.step, "seconds": self.seconds, "measuring": self.measuring_seconds, "spent": dict(self.spent),
-            "readings": {n: s.total for n, s in self._schedules.items() if isinstance(s, WithinBudget)},
+            "readings": self._agenda.state_dict(),
             "stream": self._stream.state_dict(),
             "loss": [float(self.recorder.loss_sum), float(self.recorder.loss_square), self.recorder.loss_count],
             "loss_due": self.recorder.loss_due, "batch_size": self.batch_size,
@@ -457,7 +383,8 @@ class Monitor:
         seconds, spent = float(state["seconds"]), state["spent"]
         measuring = state.get("measuring", sum(map(float, spent.values())) + float(state["stream"]["seconds"]))
         self._account.resume(self.step, seconds, float(measuring))
-        self.spent.update({k: float(v) for k, v in spent.items() if k in self.spent})
+        self._agenda.spent.update({k: float(v) for k, v in spent.items() if k in self._agenda.spent})
+        self._loss_seconds = float(spent.get("training loss", 0.0))
         self._stream.load_state_dict(dict(state["stream"]))
         total, square, count = state["loss"]
         recorder = self.recorder
@@ -465,7 +392,4 @@ class Monitor:
         recorder.loss_due = int(state.get("loss_due", 0))
         if state.get("batch_size") is not None:
             self.batch_size = int(state["batch_size"])
-        for name, schedule in self._schedules.items():
-            if isinstance(schedule, WithinBudget):
-                schedule.total = float(state.get("readings", spent)[name])
-                schedule.last_step = self.step
+        self._agenda.load_state_dict(state.get("readings", spent), self.step)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sgdscope._version import __version__
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.optimizers import learning_rate
 from sgdscope.monitor.sinks import Sink, numbers_of, sink_of
@@ -21,6 +23,13 @@ def sinks_of(log: Any) -> list[Sink]:
     """One sink per logger; `log` is one of them, a list of them or None. Raises ValueError as `sink_of`."""
     several = log if isinstance(log, Sequence) and not isinstance(log, str) else [log]
     return [sink_of(one) for one in several if one is not None]
+
+
+def writer_of(out: str | Path | RunWriter | None, manifest: Mapping[str, Any] | None) -> RunWriter | None:
+    """The run folder to write: a new one where `out` is a path. Raises RecordsError if it cannot be made."""
+    if out is None or isinstance(out, RunWriter):
+        return out
+    return RunWriter.create(out, {"sgdscope": __version__, "torch": torch.__version__, **dict(manifest or {})})
 
 
 class Recorder:
@@ -52,6 +61,19 @@ class Recorder:
         self._learning_rate(step, 0.0)
         self.latest[estimate.name] = estimate
         self._write(step, estimate)
+
+    def attempt(
+        self, name: str, step: int, action: Callable[[], Any], *, otherwise: Callable[[], None] | None = None
+    ) -> Any:
+        """What a measurement returns; whatever it raises becomes a row of `name`, and `otherwise` is called."""
+        try:
+            return action()
+        except Exception as error:
+            message = str(error).splitlines()[0] if str(error) else ""
+            self.record(step, Estimate.failed(name, f"{type(error).__name__}: {message}"[:300]))
+            if otherwise is not None:
+                otherwise()
+            return None
 
     def stepped(self, step: int) -> None:
         """Note that the optimizer has taken its step number `step`."""
