@@ -17,6 +17,7 @@ from benchmarks.harness import Row
 
 NAMES = (
     "batch_sharpness", "lambda_max", "lambda_max_tracking", "hessian_product", "gradient_noise", "trace", "memory",
+    "what_if_map",
     "streaming_edge_ratio", "monitor_overhead", "import_time",
 )  # fmt: skip
 PACKAGES = ("sgdscope", "torch", "numpy", "scipy", "PyHessian", "curvlinops-for-pytorch", "hessian-eigenthings")

@@ -212,7 +212,7 @@ def edge_test(
         return _tested(origin, lr_factor, batch_size, seeds, steps, loss_samples, progress, {})
     run = origin if isinstance(origin, Run) else open_run(origin)
     config = RunConfig.from_json(run.config).resolved()
-    with train.threads(config), torch.random.fork_rng():
+    with train.threads(config), torch.random.fork_rng(range(torch.cuda.device_count())):
         training, at, _ = train.restored(run, config, step=step)
         assert config.batch_size is not None
         here = Origin(training.risk, training.optimizer, config.batch_size, config.sampling == "replacement")

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from sgdscope.measure import batch_sharpness, mini_batch_sharpness, second_momen
 from sgdscope.models import build
 from sgdscope.risk import Risk
 from sgdscope.sampler import Sampler
+from sgdscope.what_if import edge_map
 
 pytestmark = pytest.mark.slow
 LR, BATCH = 0.5, 8
@@ -75,6 +77,25 @@ def test_gauss_newton_is_the_hessian_near_the_edge(states):
     assert other.value == pytest.approx(one.value, rel=0.005)
     early, straight = (batch_sharpness(states[600], BATCH, kind=kind) for kind in ("hessian", "gauss_newton"))
     assert abs(straight.value / early.value - 1) > 0.005
+
+
+@pytest.mark.parametrize("step", [600, 15_000])
+def test_the_map_to_3_percent_for_less_than_60_gradients(states, step):
+    risk, sizes = states[step], [1, 2, 4, 8, 16, 32, 64]
+    long = [batch_sharpness(risk, b, tolerance=0.006, max_batches=4000).value for b in sizes]
+    deviations, inside = [], 0
+    for seed in range(20):
+        found = edge_map(risk, lr=LR, batch_size=BATCH, generator=torch.Generator().manual_seed(seed))
+        assert (found.estimate.status, list(found.batch_sizes)) == ("ok", sizes)
+        assert found.estimate.cost <= 60
+        off = np.array([edge * value / 2 - 1 for edge, value in zip(found.edges, long, strict=True)])
+        deviations.append(off)
+        errors = np.array(found.estimate.standard_error) / found.edges
+        assert errors.max() <= 0.03
+        inside += int((np.abs(off) < 2 * np.hypot(errors, 0.006)).sum())
+    assert np.sqrt(np.mean(np.square(deviations), axis=0)).max() < 0.04
+    assert np.abs(np.mean(deviations, axis=0)).max() < 0.025
+    assert inside / 140 > 0.88  # of 95 %
 
 
 def test_mini_batch_sharpness_is_above_the_edge_where_batch_sharpness_is_at_it(states):

@@ -30,7 +30,7 @@ def test_equal_samples_are_exact():
 def test_errors_are_honest(network):
     risk, truth = network
     deviations, costs = [], []
-    for seed in range(8):
+    for seed in range(16):
         found = batch_sharpness_curve(risk, SIZES, max_cost=400, generator=torch.Generator().manual_seed(seed))
         assert found.status == "ok"
         assert max(np.array(found.standard_error) / found.value) <= 0.03
