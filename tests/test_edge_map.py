@@ -84,7 +84,7 @@ def test_it_agrees_with_predict_change():
 
 def test_what_was_just_measured_weighs_in():
     risk = CASES[0].risk()
-    known = batch_sharpness(risk, 4, tolerance=0.002, max_batches=20_000)
+    known = batch_sharpness(risk, 4, tolerance=0.004, max_batches=5000)
     found = edge_map(risk, lr=0.1, batch_size=4, known=known)
     assert found.edge_at(4).value == pytest.approx(2 / known.value, rel=0.025)
     alone = edge_map(risk, lr=0.1, batch_size=4)

@@ -62,7 +62,7 @@ def test_the_truth_lies_between_what_was_fitted_and_what_was_held_out():
     risk, matrices = random_quadratics(count=8, dimension=5)
     truth = float(torch.linalg.eigvalsh(moment(matrices, 0.6))[-1])  # b = 1: all batches there are
     fitted, held_out, hits = [], [], 0
-    for seed in range(30):
+    for seed in range(20):
         g = torch.Generator().manual_seed(seed)
         found = second_moment_contraction(risk, 1, 0.6, batches=16, generator=g)
         fitted.append(found.value)
@@ -70,9 +70,9 @@ def test_the_truth_lies_between_what_was_fitted_and_what_was_held_out():
         hits += abs(found.value - truth) <= 2 * found.standard_error
     fitted, held_out = torch.tensor(fitted), torch.tensor(held_out)
     assert fitted.mean() > truth  # by 3 % here
-    assert held_out.mean() < truth + 2 * held_out.std() / 30**0.5
+    assert held_out.mean() < truth + 2 * held_out.std() / 20**0.5
     assert held_out.mean() < fitted.mean()
-    assert hits >= 24
+    assert hits >= 15
 
 
 def test_a_network_against_dense():

@@ -123,7 +123,8 @@ def batch_sharpness_curve(
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**62, (1,), generator=generator))
     asked = len(sizes)
-    anchor = [risk.size] if asked > _COEFFICIENTS and not replacement and _affordable(risk, sizes[-1]) else []
+    whole = None if replacement or risk.random else risk.size
+    anchor = [risk.size] if asked > _COEFFICIENTS and whole is not None and _affordable(risk, sizes[-1]) else []
     points = [_Point(size, torch.Generator().manual_seed(seed + 7919 * size)) for size in [*sizes, *anchor]]
     for point in points:
         usable = known is not None and isinstance(known.value, float)
@@ -133,7 +134,7 @@ def batch_sharpness_curve(
 
     def draw(point: _Point, count: int) -> bool:
         """More draws at one size; False if they are not finite or have no gradient."""
-        if point.batch_size == risk.size and not replacement:
+        if point.batch_size == whole:
             count = 1 - len(point.ratios)  # all data: one batch is all there is
         for used, cost, pairs in draws(
             risk, point.batch_size, "hessian", method, lr, replacement, point.generator, max(count, 0)
@@ -154,7 +155,7 @@ def batch_sharpness_curve(
             reason = f"the loss, its gradient or curvature is zero or not finite in batches of {point.batch_size}"
             return Estimate.failed(NAME, reason, status="diverged", cost=spent(), unit=CURVATURE, settings=settings)
     while True:
-        curve = _Curve.through(points, exhaustive=None if replacement else risk.size)
+        curve = _Curve.through(points, exhaustive=whole)
         errors = curve.relative_errors()[:asked]
         if float(errors.max()) <= tolerance:
             break
