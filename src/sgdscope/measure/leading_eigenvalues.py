@@ -1,24 +1,17 @@
 r"""Leading eigenvalues of the Hessian, certified by their residuals; cheap to follow along training.
 
-The method is Davidson's without a preconditioner: a Rayleigh-Ritz basis grown by the residual of the least converged
-wanted pair. From one start vector that is Lanczos iteration with full orthogonalisation; from several carried vectors
-it keeps what was learnt at earlier steps. Cold starts first solve the same problem on a part of the data, where
-products are cheap, and refine the vectors found there on all data.
+The method is that of `ritz_pairs`. Cold starts first solve the same problem on a part of the data, where products are
+cheap, and refine the vectors found there on all data.
 
-A residual :math:`r = \|Hv - \theta v\|` certifies an eigenvalue within that distance of :math:`\theta`; the error of
-:math:`\theta` itself is of second order, about :math:`r^2` over the gap to the next eigenvalue. That the eigenvalue is
-the largest is made likely, not certain, by the guard vectors: see `EigenvalueTracker`.
+A residual certifies an eigenvalue within that distance of the value. That it is the largest is made likely, not
+certain, by the guard vectors: see `EigenvalueTracker`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 import torch
-from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from sgdscope import vectors
@@ -27,6 +20,7 @@ from sgdscope.chain.products import Kind
 from sgdscope.chain.span import Span
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
+from sgdscope.measure.ritz_pairs import RitzPairs, mixed_with_noise, ritz_pairs
 from sgdscope.risk import Risk
 from sgdscope.vectors import Basis, Vector
 
@@ -37,145 +31,6 @@ at least so many. On smaller parts the search was seen to end on the second eige
 _SEARCH_EVERY, _SEARCH, _SEARCH_COLD = 5, 5, 3
 """How often an update looks for eigenvalues it does not follow, and the products it then spends; and for several
 eigenvalues from cold, after all seem found and again after a random vector is added."""
-
-
-@dataclass
-class RitzPairs:
-    """Approximate eigenpairs in descending order, and the doubt of each."""
-
-    values: list[float]
-    residuals: list[float]
-    vectors: list[Vector]
-    products: int
-    converged: bool
-    """All pairs wanted were found to the tolerance asked for."""
-
-
-def ritz_pairs(
-    product: Callable[[list[Vector]], list[Vector]],
-    start: list[Vector],
-    *,
-    k: int,
-    keep: int,
-    tolerance: float,
-    max_products: int,
-    capacity: int = 0,
-    settle: int = 1,
-    explore: int = 0,
-    another: Callable[[], Vector] | None = None,
-    guard: Vector | None = None,
-    repeat: bool = False,
-) -> RitzPairs:
-    """Largest `k` eigenvalues of a symmetric operator known by its products, to residuals of ``tolerance · |θ₁|``.
-
-    With `settle` = 2 the residuals must stay below that, with a margin, twice in a row, and never less than what was
-    asked for is reported: in a flat spectrum a Ritz vector from scratch mixes many eigenvectors, or misses the first
-    if its start had little of it, and the value lies too low by more than the first small residual says. After that
-    `explore` products more go to the next pair below, to find what the start had no part in. A `guard` is multiplied
-    too if the start alone was good enough. Where the basis is closed under the operator before it holds k vectors,
-    `another` gives a new one. With `repeat` it also gives one, explored from like the next pair, once all seems found:
-    from one vector alone no eigenvalue is found twice; again, until that changes nothing.
-
-    Returns `keep` ≥ k pairs. Memory: two copies of the parameters per basis vector, at most ``2 · capacity`` of them;
-    beyond that the basis is compressed to its leading Ritz vectors (thick restart).
-    """
-    capacity = capacity or 14 + 2 * keep
-    basis, images = Basis(start[0], capacity), Basis(start[0], capacity)
-    used = 0
-    pending = start
-    small = torch.zeros((0, 0), dtype=torch.float64)  # basisᵀ H basis
-    squares = torch.zeros((0, 0), dtype=torch.float64)  # imagesᵀ images
-    # Residuals from `squares` cost no vectors, but are good to the root of the rounding, and of what the basis lacks of
-    # orthogonality, only.
-    by_squares = True
-    rounding = 8 * torch.finfo(start[0][0].dtype).eps
-    before: list[float] = []  # residuals of the iteration before
-    explored = 0
-    settled: list[float] | None = None  # values when the last vector from outside was added
-
-    def rest(i: int, theta: Tensor, y: Tensor) -> Vector:
-        """``H v − θ v`` of Ritz pair i."""
-        return vectors.plus(images.combine(y[:, i]), basis.combine(y[:, i]), -float(theta[i]))
-
-    while True:
-        fresh: list[Vector] = []
-        for v in pending:
-            unit = basis.orthogonalise(v)
-            if unit is not None and basis.size < capacity:
-                basis.append(unit)
-                fresh.append(unit)
-        known = small.shape[0]
-        for image in product(fresh) if fresh else []:
-            images.append(image)
-        used += len(fresh)
-        small, squares = (torch.nn.functional.pad(m, (0, len(fresh), 0, len(fresh))) for m in (small, squares))
-        for index in range(known, basis.size):
-            small[index] = small[:, index] = basis.coefficients(images.row(index))
-            if by_squares:
-                squares[index] = squares[:, index] = images.coefficients(images.row(index))
-        if not torch.isfinite(small).all():
-            raise ArithmeticError("the Hessian product is not finite")
-        theta, y = torch.linalg.eigh(small)
-        theta, y = theta.flip(0), y.flip(1)
-        wanted = min(k, basis.size)
-        largest = float(theta.abs().max())
-        allowed = max(tolerance * abs(float(theta[0])), rounding * largest)
-        if by_squares and allowed >= max(1e-3, math.sqrt(125 * rounding)) * largest:
-            above = ((y * (squares @ y)).sum(0) - theta.square()).clamp(min=0).sqrt()
-            residuals, certified = above[:wanted].tolist(), False
-        else:
-            residuals, certified = [vectors.norm(rest(i, theta, y)) for i in range(wanted)], True
-        doubts = residuals
-        if settle > 1 and fresh:
-            doubts = [1.25 * max(pair) for pair in zip_longest(residuals, before[:wanted], fillvalue=math.inf)]
-        before = residuals
-        open_pairs = [i for i in range(wanted) if doubts[i] > allowed]
-        if not fresh and basis.size < k and another is not None and used < max_products:
-            pending = [another()]
-            continue
-        reached = not open_pairs and basis.size >= k
-        if reached and guard is not None and used == len(start):
-            pending, guard = [guard], None
-            continue
-        ended = reached and (explored >= explore or not fresh)
-        values = theta[:k].tolist()
-        if ended and repeat and another is not None and used < max_products and (
-            settled is None or max(abs(a - b) for a, b in zip(values, settled, strict=True)) > allowed / 4
-        ):  # fmt: skip
-            settled, explored, pending = values, 0, [another()]
-        elif ended or used >= max_products or not fresh:
-            if not certified:  # by the vectors themselves
-                residuals = [vectors.norm(rest(i, theta, y)) for i in range(wanted)]
-                by_squares = False
-            if max(residuals) <= allowed or not ended or not fresh or used >= max_products:
-                found = min(keep, basis.size)
-                floor = 1.25 * allowed if settle > 1 and fresh else 0.0
-                return RitzPairs(
-                    theta[:found].tolist(),
-                    [max(r, floor) for r in residuals],
-                    [basis.combine(y[:, i]) for i in range(found)],
-                    used, converged=basis.size >= k and max(residuals) <= allowed and (reached or not fresh),
-                )  # fmt: skip
-            pending = [rest(residuals.index(max(residuals)), theta, y)]
-        elif reached and basis.size > k:
-            explored += 1
-            pending = [rest(k, theta, y)]
-        else:
-            worst = max(open_pairs, key=lambda i: residuals[i]) if open_pairs else wanted - 1
-            pending = [rest(worst, theta, y)]
-        if basis.size == capacity:
-            kept = y[:, : keep + 2]
-            basis.compress(kept)
-            images.compress(kept)
-            small, squares = torch.diag(theta[: keep + 2]), kept.t() @ squares @ kept
-
-
-def mixed_with_noise(gradient: Vector, generator: torch.Generator) -> Vector:
-    """The gradient's direction with a random part, as a gradient can be orthogonal to an eigenvector by symmetry."""
-    noise = vectors.normalised(vectors.random_like(gradient, generator))
-    unit = vectors.normalised(gradient)
-    assert noise is not None
-    return noise if unit is None else vectors.plus(unit, noise, 0.3)
 
 
 def leading_eigenvalues(

@@ -16,7 +16,7 @@ from sgdscope import vectors
 from sgdscope.chain.products import Kind
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
-from sgdscope.measure.leading_eigenvalues import RitzPairs, mixed_with_noise, ritz_pairs
+from sgdscope.measure.ritz_pairs import RitzPairs, mixed_with_noise, ritz_pairs
 from sgdscope.measure.sampling import mean_with_error
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector

@@ -25,7 +25,7 @@ from sgdscope.batches import Batch, length
 from sgdscope.chain.products import Kind
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
-from sgdscope.measure.leading_eigenvalues import mixed_with_noise, ritz_pairs
+from sgdscope.measure.ritz_pairs import mixed_with_noise, ritz_pairs
 from sgdscope.measure.sampling import mean_with_error
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector
