@@ -23,6 +23,7 @@ from sgdscope.hessian import Hessian
 from sgdscope.hessian.refusal import chain_refusal
 from sgdscope.measure.sampling import mean_with_error
 from sgdscope.per_sample import layers
+from sgdscope.per_sample.gram import layers_refusal
 from sgdscope.per_sample.sides import NoSidesError, OutputSides, Side
 from sgdscope.risk import Risk
 
@@ -117,6 +118,8 @@ def hessian_trace(
 
 def _from_samples(risk: Risk, method: Method, generator: torch.Generator) -> Estimate:
     """Exact, or with random signs, over all data in chunks."""
+    if reason := layers_refusal(risk) or risk.mixing:  # the same layers, compared once with plain gradients of single samples
+        raise NoSidesError(reason)
     by_hand = chain_refusal(risk) == ""
     convolved = any(isinstance(m, nn.Conv2d) for m in risk.model.modules())
     total, noise, passes, outputs = 0.0, 0.0, 0.0, 0
@@ -124,8 +127,6 @@ def _from_samples(risk: Risk, method: Method, generator: torch.Generator) -> Est
     with risk.evaluating(second_order=True) as leaves:
         for few in (part for chunk in risk.chunks() for part in _parts(chunk, _FEW if convolved else _MANY)):
             part = OutputSides(risk, few, leaves, by_hand=by_hand)
-            if risk.mixing:
-                raise NoSidesError(risk.mixing)
             count = length(few)
             outputs = part.output[0].numel()
             if outputs > _MOST_OUTPUTS and method == "exact":
