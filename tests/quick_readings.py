@@ -14,3 +14,6 @@ def quick_readings(monkeypatch):
     monkeypatch.setattr(
         readings, "gradient_noise_interaction", lambda *a, **options: interaction(*a, **options | {"batches": 2})
     )
+    pairs = readings.leading_eigenpairs
+    monkeypatch.setattr(readings, "leading_eigenpairs", lambda *a, **options: pairs(*a, max_products=12, **options))
+    monkeypatch.setattr(readings, "_LANCZOS", {"density_steps": 3, "density_probes": 1})

@@ -81,6 +81,9 @@ def few_batches(monkeypatch):
     monkeypatch.setattr(
         readings, "gradient_noise_interaction", lambda *a, **options: interaction(*a, **options | {"batches": 2})
     )
+    pairs = readings.leading_eigenpairs
+    monkeypatch.setattr(readings, "leading_eigenpairs", lambda *a, **options: pairs(*a, max_products=12, **options))
+    monkeypatch.setattr(readings, "_LANCZOS", {"density_steps": 3, "density_probes": 1})
 
 
 def loss_fn(model, batch):
@@ -147,7 +150,8 @@ def test_training_is_bit_identical_under_the_monitor(model, optimizer, way):
     assert [name for name, tensor in plain.items() if not torch.equal(tensor, watched[name])] == []
     assert other == watched_other
     # it did measure, and nothing raised inside
-    assert {*NAMES, "edge_ratio", "loss"} <= monitor.latest.keys()
+    assert {*NAMES, "spectrum", "edge_ratio", "loss"} <= monitor.latest.keys()
+    assert ("noise_covariance" in monitor.latest) == (model != "resnet")  # whose samples are mixed by BatchNorm
     assert [e.reason for e in monitor.latest.values() if "Error" in e.reason] == []
 
 

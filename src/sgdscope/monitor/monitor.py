@@ -371,7 +371,7 @@ class Monitor:
         """Plain JSON types: what a resumed run needs. Eigenvectors are found anew."""
         return {
             "step": self.step, "seconds": self.seconds, "measuring": self.measuring_seconds, "spent": dict(self.spent),
-            "readings": self._agenda.state_dict(),
+            **self._agenda.state_dict(),
             "stream": self._stream.state_dict(),
             "loss": [float(self.recorder.loss_sum), float(self.recorder.loss_square), self.recorder.loss_count],
             "loss_due": self.recorder.loss_due, "batch_size": self.batch_size,
@@ -392,4 +392,4 @@ class Monitor:
         recorder.loss_due = int(state.get("loss_due", 0))
         if state.get("batch_size") is not None:
             self.batch_size = int(state["batch_size"])
-        self._agenda.load_state_dict(state.get("readings", spent), self.step)
+        self._agenda.load_state_dict(state, self.step)

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 import torch
 from torch import nn
 
 from sgdscope.estimate import Estimate
-from sgdscope.measure import EigenvalueTracker, batch_sharpness, gradient_noise_interaction
+from sgdscope.hessian import Hessian
+from sgdscope.measure import (
+    EigenvalueTracker,
+    batch_sharpness,
+    gradient_noise,
+    gradient_noise_interaction,
+    leading_eigenpairs,
+    noise_covariance,
+    spectrum,
+)
 from sgdscope.measure.batch_sharpness import chain_refusal
 from sgdscope.monitor.optimizers import description, learning_rate
+from sgdscope.monitor.portion import affordable, portion
+from sgdscope.per_sample.gram import layers_refusal
 from sgdscope.risk import Risk
+from sgdscope.vectors import Vector, dot
 from sgdscope.what_if import edge_map
 
-NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction")
+NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction", "gradient_noise")
+ANY_BATCH = ("lambda_max", "gradient_noise")
+"""Those that do not ask for the batch size."""
+SHAPE = ("spectrum", "noise_covariance")
+"""What is read at the end only: the shape of the curvature, and of the noise against it."""
+_AXES, _LANCZOS = 8, {"density_steps": 30, "density_probes": 2}
+"""Eigenvectors looked at, and products spent on what lies below them."""
+_PRODUCTS = 120
+"""Products that this takes at most, eigenvectors included."""
+_VECTORS = 2 * (14 + 2 * (_AXES + 3))
+"""Copies of the parameters held meanwhile."""
+_MEMORY = 1 << 32
+"""Bytes that those may take."""
+_FEWEST = 128
+"""Samples without which the spectrum is not looked at."""
+_ONE_BY_ONE, _ONE_BY_ONE_BYTES = 64, 1 << 28
+"""Samples whose gradients are taken where each has to be taken by itself, and the memory for them."""
 
 
 class Readings:
@@ -36,6 +66,9 @@ class Readings:
             self._tracker.tolerance = 0.02 if careful else 0.05
             self._tracker.generator = self.generator(3, step)
             return self._tracker.update(self.risk)
+        if name == "gradient_noise":
+            samples = self._samples(1024 if careful else 256)
+            return gradient_noise(self.risk, samples=samples, generator=self.generator(5, step))
         if batch_size is None:
             reason = "the batch size is not known: give batch_size, or call observe(batch) in the loop"
             return Estimate.failed(name, reason)
@@ -65,6 +98,54 @@ class Readings:
             replacement=self.replacement, generator=self.generator(4, step),
         ).estimate  # fmt: skip
 
+    def shape(self, step: int, batch_size: int | None) -> Iterator[Estimate]:
+        """Spectrum, and the noise along its leading eigenvectors, which are found once for both.
+
+        On part of the data, or not at all, where that would be dear; settings or the reason say so. On a part the
+        largest eigenvalues come out larger than on all data; the noise is held against curvatures of another part.
+        """
+        samples = affordable(self.risk, _PRODUCTS, step * (batch_size or 1))
+        held = _VECTORS * sum(p.numel() * p.element_size() for p in self.risk.parameters)
+        if held > _MEMORY:
+            yield Estimate.failed("spectrum", f"left out: its vectors would take {held / 2**30:.0f} GiB")
+            return
+        if samples < min(_FEWEST, self.risk.size):
+            yield Estimate.failed("spectrum", "left out: it would take a large share of the time of the whole run")
+            return
+        if samples < self.risk.size and self.risk.source.batch_lengths is not None:
+            yield Estimate.failed("spectrum", "left out: on all data it is dear, and of these no part can be drawn")
+            return
+        part = portion(self.risk, samples, self.generator(6, step))
+        pairs = leading_eigenpairs(part, min(_AXES, part.parameter_count), generator=self.generator(7, step))
+        found = spectrum(part, eigenpairs=pairs, generator=self.generator(8, step), **_LANCZOS)
+        yield replace(found, settings={**found.settings, "samples": part.size, "of": self.risk.size})
+        if self.refusal("noise_covariance"):
+            return
+        if part is not self.risk and pairs[1]:
+            pairs = _seen_afresh(pairs, portion(self.risk, samples, self.generator(10, step)))
+        yield noise_covariance(
+            self.risk, samples=self._samples(1024), eigenpairs=pairs, generator=self.generator(9, step)
+        )
+
+    def refusal(self, name: str) -> str:
+        """Why this risk has no such reading at any step; empty if it may have one."""
+        if name not in ("gradient_noise", "noise_covariance"):
+            return ""
+        if self.risk.batch_dependent:
+            return f"single samples have no gradients of their own: {self.risk.mixing}"
+        if self.risk.source.batch_lengths is not None:
+            return "single samples cannot be drawn: the data come in batches of different shapes"
+        if self._samples(_ONE_BY_ONE) < min(8, self.risk.size) or self.risk.size < 8:
+            return "too few single samples, or too many parameters to hold the gradient of each"
+        return ""
+
+    def _samples(self, most: int) -> int:
+        """Samples whose own gradients are looked at: few where each has to be taken by itself."""
+        if layers_refusal(self.risk):
+            each = sum(p.numel() * p.element_size() for p in self.risk.parameters)
+            most = min(most, _ONE_BY_ONE, _ONE_BY_ONE_BYTES // each)
+        return min(most, self.risk.size)
+
     def one_gradient(self, batch_size: int) -> None:
         """One gradient of a batch, thrown away: what it takes tells what a reading would."""
         self.risk.gradient(self.risk.draw(batch_size, self.generator(0, 0), replacement=self.replacement))
@@ -81,3 +162,13 @@ class Readings:
         """Whether the model is a chain of linear layers, where many batches are done in one pass."""
         convolutions = any(isinstance(m, nn.Conv2d) for m in self.risk.model.modules())
         return not convolutions and chain_refusal(self.risk) == ""
+
+
+def _seen_afresh(pairs: tuple[Estimate, list[Vector]], part: Risk) -> tuple[Estimate, list[Vector]]:
+    """The same directions with their curvatures on other samples than those that chose them."""
+    found, axes = pairs
+    with Hessian(part) as hessian:
+        curvatures = [dot(v, image) for v, image in zip(axes, hessian.products(axes), strict=True)]
+        cost = found.cost + hessian.cost
+    settings = {**found.settings, "curvatures": "on other samples than the directions"}
+    return replace(found, value=tuple(curvatures), residual=None, cost=cost, settings=settings), axes

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 SHARES = {"edge_ratio": 0.25, "loss": 0.04}
 """Shares of the budget for what is sampled along the way: the streamed edge ratio and the training loss."""
-READINGS = {"batch_sharpness": 0.5, "lambda_max": 0.4, "gradient_noise_interaction": 0.1}
+READINGS = {
+    "batch_sharpness": 0.46, "lambda_max": 0.36, "gradient_noise_interaction": 0.08, "gradient_noise": 0.1,
+}  # fmt: skip
 """How the heavier measurements divide what the budget leaves them, once everything else is paid."""
-AGAIN = {"batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0}
+AGAIN = {"batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0, "gradient_noise": 0.33}
 """What a second reading is expected to take, in first ones: those hold work done only once, or start from nothing."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
