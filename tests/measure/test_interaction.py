@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from tests.cases import CASES, quadratics
+from tests.cases import CASES, dense, quadratics
 
 from sgdscope.measure import edge_ratio, edge_ratio_of_step, gradient_noise_interaction, interaction_aware_sharpness
 from sgdscope.measure.edge_ratio import RunningEdgeRatio
+from sgdscope.per_sample import per_sample_gradients
 
 
 def test_one_dimension_by_hand():
@@ -42,11 +43,38 @@ def test_interaction_aware_sharpness_is_the_companion_by_its_own_name():
     assert (flat.name, flat.reason) == ("interaction_aware_sharpness", "the gradient is zero")
 
 
+def test_critical_batch_size_by_hand():
+    # h ∈ {1, 3}: g = 2θ, Σ = 2 θ² (of N - 1), H = 2: tr(HΣ) / gᵀHg = 4 / 8
+    found = gradient_noise_interaction(quadratics([1.0, 3.0]), 1, batches=400)
+    critical = found.beside["critical_batch_size"]
+    assert critical.unit == "samples"
+    assert critical.value == pytest.approx(0.5, abs=4 * critical.standard_error)
+    drawn = gradient_noise_interaction(quadratics([1.0, 3.0]), 1, batches=400, replacement=True)
+    again = drawn.beside["critical_batch_size"]  # with replacement Σ is of N: 2 / 8
+    assert again.value == pytest.approx(0.25, abs=4 * again.standard_error)
+    all_data = gradient_noise_interaction(quadratics([1.0, 3.0]), 2)
+    assert all_data.beside["critical_batch_size"].reason == "batches of all data have no noise"
+    downhill = gradient_noise_interaction(quadratics([-1.0, -3.0]), 1)
+    assert "cannot be told from zero" in downhill.beside["critical_batch_size"].reason
+
+
+def test_critical_batch_size_against_dense_matrices():
+    case = CASES[0]
+    risk = case.risk()
+    with torch.random.fork_rng([]):
+        g, matrix = dense(risk, case.data())
+    rows = torch.cat([x.flatten(1) for x in per_sample_gradients(risk, case.data(), method="loop")], 1)
+    truth = float((torch.cov(rows.t()) * matrix).sum() / (g @ matrix @ g))
+    for options in ({}, {"curvature_samples": 6}):
+        found = gradient_noise_interaction(risk, 3, batches=600, **options).beside["critical_batch_size"]
+        assert found.value == pytest.approx(truth, abs=4 * found.standard_error)
+
+
 def test_cost_and_settings():
     found = gradient_noise_interaction(CASES[0].risk(), 3, batches=4)
-    assert found.cost == pytest.approx(1 + 4 * (3 / 12 + 1))
+    assert found.cost == pytest.approx(1 + 1 + 4 * (3 / 12 + 1))
     part = gradient_noise_interaction(CASES[0].risk(), 3, batches=4, curvature_samples=6)
-    assert part.cost == pytest.approx(1 + 4 * (3 / 12 + 2 * 6 / 12))
+    assert part.cost == pytest.approx(1 + 4 * 2 * 6 / 12 + 4 * (3 / 12 + 2 * 6 / 12))
     assert part.settings["curvature_samples"] == 6
 
 

@@ -20,6 +20,8 @@ from sgdscope.measure.sampling import mean_with_error, ratio_with_error
 from sgdscope.risk import Risk, whole
 
 CURVATURE = "loss / parameter²"
+_SIGNAL_PARTS = 4
+"""Independent batches whose Hessians are taken along the full gradient."""
 
 
 def gradient_noise_interaction(
@@ -34,14 +36,16 @@ def gradient_noise_interaction(
     r"""Gradient-noise interaction, with interaction-aware sharpness in `beside`.
 
     Units: loss per squared parameter. `beside` also holds ``gradient_signal``, :math:`\|g\|^2 / E\|g_B\|^2`: where it
-    is small the interaction is noisy.
+    is small the interaction is noisy; and ``critical_batch_size``, :math:`\mathrm{tr}(H \Sigma) / g^\top H g` in
+    samples (McCandlish et al. 1812.06162, there the noise scale): at that batch size noise costs a step of the best
+    length half of its progress. It has no value where :math:`g^\top H g` is not positive beyond its error.
 
     If all data fit one chunk of at most `curvature_samples` samples, each product uses all of them. Else each draw
     pairs its gradient with the Hessian of an *independent* batch of `curvature_samples` samples, which is unbiased for
     the full Hessian and costs a fraction. The full gradient is exact either way.
 
-    Cost: about one full gradient and `batches` · (1 + 2 · curvature samples / batch size) batch gradients, given in
-    `cost` as gradient evaluations over all data.
+    Cost: about one full gradient, `batches` · (1 + 2 · curvature samples / batch size) batch gradients, and a product
+    or four for the critical batch size, given in `cost` as gradient evaluations over all data.
 
     Raises ValueError for fewer than 2 batches, no curvature samples or a batch size that the data cannot give.
     """
@@ -56,14 +60,20 @@ def gradient_noise_interaction(
     cost = 0.0
     name = "gradient_noise_interaction"
     part_size = batch_size if risk.source.batch_lengths is not None else min(curvature_samples, risk.size)
+    along_signal: list[float] = []  # gᵀHg
     with Hessian(risk) if exact else nullcontext() as full:
         if full is not None:
             square = vectors.dot(full.gradient, full.gradient)
+            along_signal.append(full.curvature(full.gradient))
         else:
             _, gradient = risk.gradient()
             square = vectors.dot(gradient, gradient)
-            del gradient
             cost += 1
+            for index in range(_SIGNAL_PARTS):
+                with Hessian(risk, risk.draw(part_size, generator), seed=index) as part:
+                    along_signal.append(part.curvature(gradient))
+                cost += part.cost * part_size / risk.size
+            del gradient
         for index in range(batches):
             _, g = risk.gradient(risk.draw(batch_size, generator, replacement=replacement), seed=index)
             cost += batch_size / risk.size
@@ -76,7 +86,7 @@ def gradient_noise_interaction(
             norms.append(vectors.dot(g, g))
         if full is not None:
             cost += full.cost
-    if not all(map(math.isfinite, (*curvatures, *norms, square))):
+    if not all(map(math.isfinite, (*curvatures, *norms, *along_signal, square))):
         return Estimate.failed(name, "the loss or its derivatives are not finite", status="diverged", cost=cost)
     if square == 0 or not any(norms):
         return Estimate.failed(name, "the gradient is zero", cost=cost)
@@ -90,8 +100,30 @@ def gradient_noise_interaction(
                 "interaction_aware_sharpness", *ratio_with_error(curvatures, norms), count=batches, unit=CURVATURE),
             "gradient_signal": Estimate(
                 "gradient_signal", square / signal, square / signal**2 * signal_error, count=batches),
+            "critical_batch_size": _critical(
+                curvatures, along_signal, batch_size * (1 if replacement else _without(risk.size, batch_size))),
         },
     )  # fmt: skip
+
+
+def _without(size: int, batch_size: int) -> float:
+    """Drawing without replacement makes the covariance of a batch smaller by this factor's inverse."""
+    return (size - 1) / (size - batch_size) if batch_size < size else math.inf
+
+
+def _critical(curvatures: list[float], along_signal: list[float], scale: float) -> Estimate:
+    """tr(HΣ) / gᵀHg from ``E g_BᵀHg_B = gᵀHg + tr(HΣ) / scale``."""
+    name, unit = "critical_batch_size", "samples"
+    if math.isinf(scale):
+        return Estimate.failed(name, "batches of all data have no noise", unit=unit)
+    mean, error = mean_with_error(curvatures)
+    signal, signal_error = mean_with_error(along_signal)
+    if signal <= 2 * signal_error:
+        return Estimate.failed(name, f"gᵀHg = {signal:.2g} ± {signal_error:.2g} cannot be told from zero", unit=unit,
+                               count=len(curvatures))  # fmt: skip
+    ratio = mean / signal
+    doubt = ratio * math.hypot(error / mean if mean else 0.0, signal_error / signal)
+    return Estimate(name, scale * (ratio - 1), scale * abs(doubt), count=len(curvatures), unit=unit)
 
 
 def interaction_aware_sharpness(
