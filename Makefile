@@ -22,11 +22,14 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# One process per core with one thread each: the tests are many and small
+unit slow: export OMP_NUM_THREADS := 1
+
 unit: $(STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow"
 
 slow: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --dist loadfile -m slow
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
