@@ -82,6 +82,38 @@ def test_where_no_theory_applies_the_edge_ratio_stands_alone(tmp_path):
     assert "λ_max" not in "\n".join(text.splitlines()[1:])
 
 
+@pytest.mark.parametrize(
+    ("supported", "said"),
+    [
+        ("constant", "scale 420 samples (batch 8); as strong in flat directions as in sharp ones"),
+        ("proportional to the Hessian", "scale 420 samples (batch 8); proportional to the curvature"),
+        ("neither", "scale 420 samples (batch 8); neither constant nor proportional to the curvature"),
+        ("undecided", "scale 420 samples (batch 8)"),
+    ],
+)
+def test_noise_in_one_line_and_negative_curvature_in_another(tmp_path, supported, said):
+    scale = Estimate("simple_noise_scale", 420.0, 20.0, unit="samples")
+    share = Estimate("negative_share", 0.018, 0.003)
+    measured = (
+        Estimate("gradient_noise", 1.0, beside={scale.name: scale}),
+        Estimate("noise_covariance", (1.0,), (0.1,), settings={"supported": supported}),
+        Estimate("spectrum", (1.0,), residual=(0.1,), beside={share.name: share}),
+    )
+    with RunWriter.create(tmp_path / "a", {"batch_size": 8}) as writer:
+        for estimate in measured:
+            writer.append(100, estimate)
+    text = summary(open_run(tmp_path / "a"))
+    assert line(text, "gradient noise") == said
+    assert line(text, "negative curvature") == "1.80 ± 0.30 % of the directions"
+
+
+def test_no_negative_curvature(tmp_path):
+    share = Estimate("negative_share", 0.0, 0.0)
+    with RunWriter.create(tmp_path / "a", {}) as writer:
+        writer.append(1, Estimate("spectrum", (1.0,), residual=(0.1,), beside={share.name: share}))
+    assert line(summary(open_run(tmp_path / "a")), "negative curvature") == "none to be seen"
+
+
 def test_an_empty_run_has_a_headline_too(tmp_path):
     with RunWriter.create(tmp_path / "a", {}):
         pass

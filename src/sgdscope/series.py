@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +95,19 @@ class Series:
 
 
 def _scaled(estimate: Estimate, factor: float, unit: str) -> Estimate:
+    value, error, residual = estimate.value, estimate.standard_error, estimate.residual
+    if isinstance(value, float) and not estimate.beside and not isinstance(error, tuple | list) and not isinstance(
+        residual, tuple | list
+    ):  # fmt: skip
+        # What most rows of a long run are. It was checked when it was made: only what is scaled is checked again.
+        value *= factor
+        error = None if error is None else error * abs(factor)
+        residual = None if residual is None else residual * abs(factor)
+        if math.isfinite(value + (error or 0.0) + (residual or 0.0)):
+            copy = object.__new__(Estimate)
+            known = {"value": value, "standard_error": error, "residual": residual, "unit": unit}
+            copy.__dict__.update(estimate.__dict__, **known)
+            return copy
     try:
         return estimate.scaled(factor, unit=unit)
     except ValueError as error:

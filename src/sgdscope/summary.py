@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from sgdscope.edge_map import SPIKE, EdgeMap
-from sgdscope.estimate import short
+from sgdscope.estimate import short, with_error
 from sgdscope.records import Run
 from sgdscope.regime import Standing
 
 
 def summary(run: Run) -> str:
-    """Regime, batch sharpness and λ_max in edge units, what two usual changes would do, cost of watching."""
+    """Regime, the gauges in edge units, what two usual changes would do, noise and curvature, cost of watching."""
     standing = run.standing()
     lines = [standing.headline]
-    rows = [*_gauges(run, standing), *_changes(standing), *_edges(run), *_cost(run)]
+    rows = [*_gauges(run, standing), *_changes(standing), *_edges(run), *_noise(run), *_shape(run), *_cost(run)]
     width = max((len(name) for name, _ in rows), default=0)
     lines += [f"  {name.ljust(width)}  {text}" for name, text in rows]
     return "\n".join(lines)
@@ -58,6 +58,42 @@ def _edges(run: Run) -> list[tuple[str, str]]:
     shown = [(size, found.edge_at(size)) for size in sorted(wanted)]
     words = ", ".join(f"{float(edge):.2g} at batch {size}" for size, edge in shown if edge.value is not None)
     return [("edge learning rate", f"{words} (now {found.lr:g} at {found.batch_size})")]
+
+
+def _noise(run: Run) -> list[tuple[str, str]]:
+    """The noise scale beside the batch size, and which model of the noise the spectrum supports."""
+    said = []
+    scale = run.get("gradient_noise").component("simple_noise_scale").latest
+    batch_size = run.manifest.get("batch_size")
+    if scale is not None and float(scale) > 0:
+        beside = f" (batch {batch_size})" if isinstance(batch_size, int) else ""
+        said.append(f"scale {_round(float(scale))} samples{beside}")
+    shape = run.get("noise_covariance").latest
+    supported = str(shape.settings.get("supported", "")) if shape is not None else ""
+    words = {
+        "constant": "as strong in flat directions as in sharp ones",
+        "proportional to the Hessian": "proportional to the curvature",
+        "neither": "neither constant nor proportional to the curvature",
+    }
+    if supported in words:
+        said.append(words[supported])
+    return [("gradient noise", "; ".join(said))] if said else []
+
+
+def _round(x: float) -> str:
+    """Two digits, and never 4e+03 for 4,000."""
+    return f"{float(f'{x:.2g}'):,.10g}" if 1e-4 <= x < 1e9 else f"{x:.2g}"
+
+
+def _shape(run: Run) -> list[tuple[str, str]]:
+    """How much of the spectrum is negative."""
+    latest = run.get("spectrum").component("negative_share").latest
+    if latest is None:
+        return []
+    if float(latest) == 0:
+        return [("negative curvature", "none to be seen")]
+    error = latest.standard_error if isinstance(latest.standard_error, float) else None
+    return [("negative curvature", f"{with_error(100 * float(latest), error and 100 * error)} % of the directions")]
 
 
 def _cost(run: Run) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ def manifest(method: str = "sgd", momentum: float = 0.0, *, full_batch: bool = F
         "versions": {"python": "3.11.7", "numpy": "2.0", "torch": "2.6"},
         "command": ["sgdscope", "run", "--data", "digits", "--lr", "0.7"],
         "config": {"data": "digits", "lr": LR, "batch_size": 8, "steps": 20000, "model": {"name": "mlp", "width": 32}},
+        "batch_size": 8,
         "optimizer": {"method": method, "momentum": momentum, "full_batch": full_batch},
         "seed": 3,
         "risk": {"size": 256, "parameters": 2410, "mode": "train"},
@@ -108,6 +109,64 @@ def mapped(writer: RunWriter) -> None:
     writer.append(20000, edge_map())
 
 
+def shape(writer: RunWriter, *, k: int = 8, power: float = 1.0, bars: bool = True, part: bool = False) -> None:
+    """Readings of noise and spectrum: gradient noise along the run, the rest at its end."""
+    for step, scale in ((0, 12.0), (8000, 150.0), (20000, 420.0)):
+        beside = {"simple_noise_scale": Estimate("simple_noise_scale", scale, scale / 20, unit="samples")}
+        writer.append(step, Estimate("gradient_noise", 0.8, 0.02, count=256, cost=1, beside=beside))
+    top = tuple(1.9 / 1.35**j for j in range(k))
+    of = {"samples": 128, "of": 256} if part else {"samples": 256, "of": 256}
+    pairs = Estimate("lambda_max", top, residual=0.01, settings={"kind": "hessian", **of}, unit=CURVATURE)
+    nodes = [[-0.2, -0.01, 0.01, 0.4, 1.0, 1.9], [-0.22, 0.0, 0.02, 0.5, 1.1, 1.85]]
+    weights = [[0.02, 0.4, 0.5, 0.05, 0.02, 0.01]] * 2
+    settings = {**of, "parameters": ["0.weight", "2.weight", HOSTILE], "shares": [[0.2, 0.7, 0.1]] * k,
+                "density": {"nodes": nodes, "weights": weights, "resolution": 0.07}}  # fmt: skip
+    beside = {
+        "hessian_trace": Estimate("hessian_trace", 88.0, 9.0, count=2, unit=CURVATURE),
+        "negative_share": Estimate("negative_share", 0.02, 0.001, count=2),
+    }
+    writer.append(20000, Estimate("spectrum", top, residual=(0.01,) * k, cost=110, unit=CURVATURE, settings=settings,
+                                  beside=beside))  # fmt: skip
+    found = tuple(0.01 * x**power for x in top)
+    error = 0.05 if abs(power - round(power)) < 0.1 else 0.4
+    models = {0: "constant", 1: "proportional to the Hessian"}
+    supported = models.get(round(power), "neither") if error < 0.25 else "undecided"
+    beside = {
+        "eigenvalues": pairs,
+        "slope": Estimate("slope", 0.01, 0.001, unit="loss"),
+        "cosine": Estimate("cosine", 0.9, 0.01),
+        "alignment": Estimate("alignment", 0.3, 0.03),
+        "exponent": Estimate("exponent", power, error),
+        "loss": Estimate("loss", 0.5),
+    }
+    errors = tuple(0.2 * v if bars else 0.0 for v in found)
+    writer.append(20000, Estimate("noise_covariance", found, errors, count=256, cost=60, beside=beside,
+                                  settings={"samples": 256, "supported": supported}))  # fmt: skip
+
+
+def shaped(writer: RunWriter) -> None:
+    fill(writer)
+    shape(writer)
+
+
+def hostile_shape(writer: RunWriter) -> None:
+    one_point(writer)
+    bad = [HOSTILE, {}, None, [[1e308]]]
+    for value in ((1e308, -1e308), (0.0,), (1e-320, 2.0), (2.0, 1.0)):
+        for what in bad:
+            settings = {"density": {"nodes": what, "weights": what, "resolution": what}, "shares": what,
+                        "parameters": what, "samples": what, "of": what, "supported": what}  # fmt: skip
+            writer.append(5, Estimate("spectrum", value, residual=0.0, settings=settings))
+            beside = {"eigenvalues": Estimate("lambda_max", value), "slope": Estimate("slope", value),
+                      "exponent": Estimate("exponent", 1e308, 1e-308)}  # fmt: skip
+            writer.append(
+                5, Estimate("noise_covariance", value, (1e308,) * len(value), settings=settings, beside=beside)
+            )
+            scale = {"simple_noise_scale": Estimate("simple_noise_scale", value[0], 1e308)}
+            writer.append(5, Estimate("gradient_noise", value, beside=scale))
+    writer.update(batch_size=HOSTILE)
+
+
 def diverged(writer: RunWriter) -> None:
     fill(writer, level=1.1, steps=6000)
     for i, x in enumerate((1.6, 3.0, 9.0, 40.0)):
@@ -155,6 +214,8 @@ SITUATIONS: dict[str, tuple[dict[str, object], Filler, str]] = {
     "diverged": (manifest(), diverged, "diverged"),
     "changing_rate": (manifest(), changing_rate, "finished"),
     "mapped": (manifest(), mapped, "finished"),
+    "shaped": (manifest(), shaped, "finished"),
+    "hostile_shape": (manifest(), hostile_shape, "finished"),
     "schedule": (manifest(), schedule, "finished"),
     "adamw": (manifest("adamw"), lambda w: fill(w, theory=False), "finished"),
     "momentum": (

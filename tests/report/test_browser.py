@@ -63,6 +63,10 @@ def test_the_page_loads_clean_at_every_width(browser: chromium.Browser, tmp_path
             expected.add("Loss along the run")
         if "edge_map" in run:
             expected.add("What-if map")
+        if situation in ("shaped", "hostile_shape"):
+            expected |= {"Noise against curvature", "Spectrum of the Hessian"}
+        if situation == "shaped":
+            expected.add("Noise scale along the run")
         assert {f["title"] for f in figures} == expected
         assert len(figures) == len(expected)  # one of the two drawings of each chart is shown
         for figure in figures:

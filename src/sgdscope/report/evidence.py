@@ -11,7 +11,7 @@ from sgdscope.estimate import Estimate
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits
 from sgdscope.report.glossary import entry
-from sgdscope.report.markup import Html, details, first, full, join, section, short, source, table, text, whole
+from sgdscope.report.markup import Html, bar, details, first, full, join, section, short, source, table, text, whole
 
 MOST = 200
 """Rows of a table; what is beyond is counted."""
@@ -21,12 +21,16 @@ Readings = dict[str, list[tuple[int, Estimate]]]
 
 
 def readings(run: Run) -> Readings:
-    """All rows by quantity, companions measured on the same draws included."""
+    """All rows by quantity, companions measured on the same draws included.
+
+    Those of the noise covariance bear its name as well: their own (slope, loss, …) say too little alone.
+    """
     found: Readings = {}
     for step, _, estimate in run.rows:
         found.setdefault(estimate.name, []).append((step, estimate))
         for name, companion in estimate.beside.items():
-            found.setdefault(name, []).append((step, companion))
+            full_name = f"{estimate.name}.{name}" if estimate.name == "noise_covariance" else name
+            found.setdefault(full_name, []).append((step, companion))
     return found
 
 
@@ -49,7 +53,7 @@ def cost(run: Run, found: Readings) -> Html:
             text(entry(n).label), text(whole(counts[n])),
             text(f"{evaluations[n]:,.4g}" if evaluations[n] else "–"),
             text(f"{spent[n]:.3g} s" if n in spent else "–"),
-            _share_bar(spent[n] / total if n in spent and total else None),
+            bar(spent[n] / total) if n in spent and total else Html("–"),
         ]
         for n in sorted(names, key=lambda n: -spent.get(n, 0.0))[:MOST]
     ]  # fmt: skip
@@ -60,13 +64,6 @@ def cost(run: Run, found: Readings) -> Html:
     return section(
         "cost", "Cost of watching", table(headers, rows, label="Cost per quantity", numeric=(1, 2, 3)), intro
     )
-
-
-def _share_bar(share: float | None) -> Html:
-    if share is None:
-        return Html("–")
-    width = 100 * min(max(share, 0.0), 1.0)
-    return Html(f'<span class="bar"><span style="width:{width:.1f}%"></span></span>&nbsp;{width:.0f}&nbsp;%')
 
 
 def _is_number(value: object) -> bool:
@@ -96,7 +93,7 @@ def _number(name: str, pairs: Sequence[tuple[int, Estimate]], units: EdgeUnits) 
         about.append(f"<p>Source: {source(known.source)}.</p>")
     about.append(f"<p>Recorded as <code>{text(name)}</code>.</p>")
     if latest.settings:
-        settings = "; ".join(f"{k}: {v}" for k, v in _flat(latest.settings))
+        settings = "; ".join(f"{k}: {v}" for k, v in _flat(latest.settings) if len(v) <= 80)  # no tables of numbers
         about.append(f"<p>Measured with {text(settings)}.</p>")
     place = _place(name, step, latest, units)
     residual = f"<small>residual {first(latest.residual):.1g}</small>" if latest.residual is not None else ""

@@ -20,8 +20,8 @@ from sgdscope.report.svg import COLOURS
 from sgdscope.report.traces import Trace, thinned, trace
 
 LINE_POINTS, MARKED_POINTS = 500, 120
-CEILING = 2.5
-"""Edge units beyond which readings are drawn as arrows at the upper border."""
+CEILING, FLOOR = 2.5, -0.5
+"""Edge units beyond which readings are drawn as arrows at the border."""
 _LABELLED_CHANGES, _MARKED_CHANGES = 4, 24
 
 
@@ -69,7 +69,7 @@ def stability_chart(run: Run, units: EdgeUnits, standing: Standing) -> Chart | N
         return None
     reached = max(float((x.trace.values + x.trace.half).max()) for x in layers)
     lowest = min(float(x.trace.values.min()) for x in layers)
-    top, bottom = min(max(1.3, reached * 1.08), CEILING), max(min(0.0, lowest * 1.1), -0.5)
+    top, bottom = min(max(1.3, reached * 1.08), CEILING), max(min(0.0, lowest * 1.1), FLOOR)
     edge = "own batch no longer improves" if standing.threshold is None else f"edge: {standing.threshold.formula}"
     changes = learning_rate_changes(units.learning_rate)
 
@@ -81,7 +81,7 @@ def stability_chart(run: Run, units: EdgeUnits, standing: Standing) -> Chart | N
         axes.annotate(edge, (0, 1), (4, 4), ("axes fraction", "data"), "offset points", color=COLOURS["edge"])
         axes.set_ylim(bottom, top)
         for layer in layers:
-            _draw_layer(axes, layer, wide, top)
+            _draw_layer(axes, layer, wide, top, bottom=bottom)
         _mark_changes(axes, changes, wide)
 
     words = "; ".join(_in_words(layer, " of the threshold") for layer in layers)
@@ -123,6 +123,32 @@ def loss_chart(run: Run, units: EdgeUnits) -> Chart | None:
     words = "; ".join(_in_words(layer, "") for layer in layers)
     scale = "logarithmic scale" if logarithmic else "linear scale"
     return _chart("loss", "Loss along the run", f"Loss against training step, {scale}. {words}.", draw, layers, run)
+
+
+def noise_scale_chart(run: Run, batch_size: int | None) -> Chart | None:
+    """Noise scale against step on a logarithmic scale, the run's batch size as a line; None if it was not read."""
+    noise = trace(run.get("gradient_noise").component("simple_noise_scale"))
+    if not len(noise):
+        return None
+    layer = _Layer(noise, "noise scale", "streamed", "o")
+    marks = [*noise.values[noise.values > 0], *([float(batch_size)] if batch_size else [])]
+    if not marks or min(marks) < 1e-150:
+        return None
+
+    def draw(axes: Axes, wide: bool) -> None:
+        axes.set_yscale("log")
+        axes.set_ylim(min(marks) / 2.2, max(*marks, float((noise.values + noise.half).max())) * 1.8)
+        if batch_size:
+            axes.axhline(batch_size, color=COLOURS["edge"], lw=1.6, dashes=(6, 3), zorder=2)
+            below = noise.values[0] >= batch_size  # away from the first reading
+            axes.annotate(f"batch size {batch_size:,}", (0, batch_size), (4, -4 if below else 4),
+                          ("axes fraction", "data"), "offset points", va="top" if below else "bottom",
+                          color=COLOURS["edge"])  # fmt: skip
+        _draw_layer(axes, layer, wide, None, floor=1e-3)
+
+    beside = f" The batch size is {batch_size:,}." if batch_size else ""
+    description = f"Noise scale, in samples, against training step, logarithmic scale. {_in_words(layer, '')}.{beside}"
+    return _chart("noise-scale", "Noise scale along the run", description, draw, [layer], run)
 
 
 def _chart(
@@ -189,13 +215,15 @@ def _power(x: float, _: int | None = None) -> str:
     return f"{x:g}" if 1e-3 <= x < 1e4 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
-def _draw_layer(axes: Axes, layer: _Layer, wide: bool, top: float | None, floor: float | None = None) -> None:
+def _draw_layer(
+    axes: Axes, layer: _Layer, wide: bool, top: float | None, floor: float | None = None, bottom: float | None = None
+) -> None:
     colour = COLOURS[layer.colour]
     most = (LINE_POINTS if not layer.marker else MARKED_POINTS) // (1 if wide else 2)
     shown = thinned(layer.trace, most)
     if layer.marker:
         limit = np.inf if top is None else top
-        inside, reach = shown.values <= limit, 4 * limit
+        inside, reach = (shown.values <= limit) & (shown.values >= (-np.inf if bottom is None else bottom)), 4 * limit
         axes.plot(shown.steps, np.clip(shown.values, -4 * limit, limit), color=colour, lw=1, alpha=0.45, zorder=3)
         axes.errorbar(
             shown.steps[inside], shown.values[inside], np.minimum(shown.half, reach)[inside], fmt="none", ecolor=colour,
@@ -220,11 +248,10 @@ def _draw_layer(axes: Axes, layer: _Layer, wide: bool, top: float | None, floor:
         single = "o" if len(shown) == 1 else None
         middle = shown.values if top is None else np.clip(shown.values, -4 * top, 4 * top)
         axes.plot(shown.steps, middle, color=colour, lw=1.3, marker=single, ms=5, zorder=3)
-    if top is not None and (shown.values > top).any():
-        over = shown.values > top
-        axes.scatter(
-            shown.steps[over], np.full(int(over.sum()), top), 40, marker="^", color=colour, clip_on=False, zorder=6
-        )
+    for border, marker, beyond in ((top, "^", np.greater), (bottom, "v", np.less)):
+        if border is not None and (out := beyond(shown.values, border)).any():
+            at = np.full(int(out.sum()), border)
+            axes.scatter(shown.steps[out], at, 40, marker=marker, color=colour, clip_on=False, zorder=6)
 
 
 def _mark_changes(axes: Axes, changes: Sequence[tuple[int, float, float]], wide: bool) -> None:
@@ -298,11 +325,14 @@ def caption(chart: Chart, run: Run, units: EdgeUnits) -> str:
     if any(t.flagged.any() for t in drawn):
         said.append("Hollow marks did not meet the accuracy asked for.")
     readings = [*drawn, trace(run.get("edge_ratio"), factor=0.5)]
-    over = sum(int((t.values > CEILING).sum()) for t in readings)
-    if over:
-        largest = max(float(t.values.max()) for t in readings if len(t))
-        lie = "1 reading lies" if over == 1 else f"{over:,} readings lie"
-        said.append(f"{lie} beyond the upper border (▲), the largest at {largest:.3g}.")
+    values = np.concatenate([t.values for t in readings])
+    for out, border, furthest in (
+        (values[values > CEILING], "upper border (▲), the largest", values.max(initial=0)),
+        (values[values < FLOOR], "lower border (▼), the lowest", values.min(initial=0)),
+    ):
+        if len(out):
+            lie = "1 reading lies" if len(out) == 1 else f"{len(out):,} readings lie"
+            said.append(f"{lie} beyond the {border} at {furthest:.3g}.".replace(" -", " −"))
     changes = learning_rate_changes(units.learning_rate)
     if len(changes) > _MARKED_CHANGES:
         rates = units.learning_rate.values

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 EOSS = "Andreyev & Beneventano 2412.20553"
+NOISE = "McCandlish et al. 1812.06162"
+COVARIANCE = "Xie, Sato & Sugiyama 2002.03495"
+DENSITY = "Ubaru, Chen & Saad 2017; for networks Ghorbani et al. 1901.10159"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,93 @@ GLOSSARY: dict[str, Entry] = {
         "can do. It is no edge.",
         curvature=True,
     ),
+    "gradient_noise": Entry(
+        "gradient noise, tr Σ",
+        "tr Σ = E‖g_i‖² − ‖g‖²: the total variance of single samples' gradients g_i.",
+        f"{NOISE}, section 2",
+        "A batch of b drawn with replacement has the gradient variance tr Σ / b.",
+    ),
+    "squared_gradient_norm": Entry(
+        "squared norm of the full gradient", "‖g‖² over all data, or unbiased from pairs of samples.", NOISE
+    ),
+    "simple_noise_scale": Entry(
+        "noise scale",
+        "tr Σ / ‖g‖², in samples: the batch size at which noise and signal are alike in a step.",
+        f"{NOISE}, there B_simple",
+        "A common guide to the largest useful batch. It takes the curvature to be the same in all directions.",
+    ),
+    "effective_rank": Entry(
+        "effective rank of the noise",
+        "(tr Σ)² / tr Σ²: over how many directions the noise is spread.",
+        "tr Σ² as in Chen & Qin 2010",
+    ),
+    "signal_to_noise": Entry("signal to noise by layer", "‖g_l‖² / tr Σ_l for each layer l.", NOISE),
+    "spectrum": Entry(
+        "largest eigenvalues of the Hessian",
+        "Eigenvalues of ∇²L, the largest first, on the samples named.",
+        "Davidson 1975 (the method)",
+        "On part of the data the largest come out larger than on all of them.",
+        curvature=True,
+    ),
+    "participation": Entry(
+        "participation of the top eigenvectors",
+        "1 / Σ_l p_l² with p_l the share of an eigenvector's squared length in parameter l: over how many parameter "
+        "tensors it is spread.",
+    ),
+    "log_determinant": Entry("log-determinant of the leading block", "Σ log λ_j over the positive of the largest."),
+    "hessian_trace": Entry("trace of the Hessian", "tr ∇²L, from random vectors.", DENSITY),
+    "frobenius_norm": Entry("Frobenius norm of the Hessian", "√(tr H²), from random vectors.", DENSITY),
+    "negative_share": Entry(
+        "share of negative eigenvalues",
+        "Share of the Hessian's eigenvalues below zero by more than the resolution of the density.",
+        DENSITY,
+        "What lies closer to zero is counted as flat.",
+    ),
+    "smallest_eigenvalue": Entry(
+        "smallest eigenvalue of the Hessian",
+        "An upper bound of it; the residual is the resolution.",
+        DENSITY,
+        curvature=True,
+    ),
+    "noise_covariance": Entry(
+        "noise along the top eigenvectors",
+        "v_jᵀ Σ v_j: variance of single samples' gradients along each leading eigenvector v_j of the Hessian.",
+        COVARIANCE,
+        "Σ = H holds at the optimum of a well specified log-likelihood; elsewhere it is a question.",
+    ),
+    "noise_covariance.eigenvalues": Entry(
+        "curvature along them", "v_jᵀ H v_j, the eigenvalues where all data were looked at.", COVARIANCE, curvature=True
+    ),
+    "noise_covariance.slope": Entry(
+        "noise over curvature",
+        "Σ_j Σ_jj λ_j / Σ_j λ_j²: slope of the elements of Σ on those of H through the origin; 1 where Σ = H.",
+        COVARIANCE,
+        "For ½ (f − y)² it is the mean squared residual: C = H / B needs unit residual variance.",
+    ),
+    "noise_covariance.cosine": Entry(
+        "likeness of noise and curvature",
+        "⟨Σ, H⟩ / ‖Σ‖ ‖H‖ within the top eigenvectors: 1 where one is a multiple of the other.",
+        "derived here",
+    ),
+    "noise_covariance.correlation": Entry(
+        "correlation of noise and curvature",
+        "Of the variances with the eigenvalues.",
+        COVARIANCE,
+        "High correlation is no evidence for Σ = H.",
+    ),
+    "noise_covariance.trace_ratio": Entry(
+        "mean noise over curvature", "Mean of Σ_jj / λ_j, tr(Σ H⁻¹) / k.", COVARIANCE
+    ),
+    "noise_covariance.exponent": Entry(
+        "exponent of noise in curvature",
+        "p in Σ_jj ∝ λ_j^p, by least squares in logarithms: 0 is constant noise, 1 noise proportional to the Hessian.",
+        "derived here",
+        "Its error holds the sampling of the noise and the scatter of the directions about the line.",
+    ),
+    "noise_covariance.alignment": Entry(
+        "share of the noise along the top eigenvectors", "Σ_j Σ_jj / tr Σ.", "derived here"
+    ),
+    "noise_covariance.loss": Entry("loss of the samples of the noise covariance", "Mean loss of the samples drawn."),
     "loss": Entry(
         "training loss",
         "Mean of the loss of the batches trained on since the last row.",

@@ -94,6 +94,28 @@ def details(summary: Html, body: Html, *, quiet: bool = False) -> Html:
     return Html(f"<details{' class=quiet' if quiet else ''}><summary>{summary}</summary>{body}</details>")
 
 
+def bar(share: float) -> Html:
+    """A share from 0 to 1 as a bar, with its per cent."""
+    width = 100 * min(max(share, 0.0), 1.0)
+    return Html(f'<span class="bar"><span style="width:{width:.1f}%"></span></span>&nbsp;{width:.0f}&nbsp;%')
+
+
+def with_doubt(value: float, error: float | None) -> str:
+    """``value ± error``, or the value to two digits where there is no error; never 4e+03 for 4,000."""
+    if error:
+        return with_error(value, error)
+    return f"{float(f'{value:.2g}'):,.10g}" if 1e-4 <= abs(value) < 1e9 else f"{value:.2g}"
+
+
+def percent(share: float, error: float = 0.0) -> str:
+    """A share from 0 to 1 in per cent: ``1.8 ± 0.3 %``, ``over 99.9 %``, ``no``."""
+    if share == 0:
+        return "no"
+    over = error == 0 and 0.9995 <= share < 1
+    return "over 99.9 %" if over else f"{100 * share:.3g} %" if not error and share > 0.99 else (
+        f"{with_doubt(100 * share, 100 * error)} %")  # fmt: skip
+
+
 def whole(number: float) -> str:
     """An integer with thin thousands: ``20,000``."""
     return f"{int(number):,}"

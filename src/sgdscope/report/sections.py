@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 from sgdscope.edge_map import EdgeMap
 from sgdscope.estimate import Estimate
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing
-from sgdscope.report import edge_map_figure
+from sgdscope.report import edge_map_figure, noise_figure, spectrum_figure
 from sgdscope.report.advice import SPIKE, advice, has_edge, outlook
-from sgdscope.report.figures import Chart, caption, loss_chart, stability_chart
+from sgdscope.report.figures import Chart, caption, loss_chart, noise_scale_chart, stability_chart
 from sgdscope.report.gauge import SCALE, gauge
-from sgdscope.report.markup import Html, join, section, short, source, table, text, tied, whole
+from sgdscope.report.markup import Html, bar, first, join, section, short, source, table, text, tied, whole, with_doubt
+from sgdscope.report.shape import NoiseShape, SpectrumShape
 from sgdscope.verdict import Verdict
 
 _STATUS = {
@@ -135,6 +139,75 @@ def loss(run: Run, units: EdgeUnits) -> Html:
     return section("loss", "Loss", _figure(chart, "")) if chart is not None else Html("")
 
 
+def noise_scale(run: Run) -> Html:
+    """How much of a step is noise: the noise scale along the run, beside the batch size; a sentence if read once."""
+    readings = run.get("gradient_noise").component("simple_noise_scale")
+    latest = readings.latest
+    if latest is None:
+        return Html("")
+    batch = run.manifest.get("batch_size")
+    size = batch if isinstance(batch, int) and 0 < batch < 1e12 else None
+    chart = noise_scale_chart(run, size) if len(readings) > 1 else None
+    lead = text(_noise_in_words(latest, size))
+    more = "Noise scale: the batch size at which noise and signal are alike in a step, tr Σ / ‖g‖²."
+    missed = sum(e.value is None for e in readings.estimates)
+    if missed:
+        more += f" At {missed} of {len(readings.estimates)} readings the gradient could not be told from zero."
+    if chart is None:
+        return section("noise-scale", "Gradient noise", Html(f'<p class="note">{text(more)}</p>'), lead)
+    return section("noise-scale", "Gradient noise", _figure(chart, f"{more} Bars: two standard errors."), lead)
+
+
+def _noise_in_words(scale: Estimate, batch_size: int | None) -> str:
+    error = first(scale.standard_error)
+    shown = with_doubt(float(scale), error)
+    if batch_size is None:
+        return f"The noise scale is {shown} samples."
+    ratio = with_doubt(float(scale) / batch_size, None)
+    if float(scale) - 2 * error > 2 * batch_size:
+        meaning = f"{ratio} times the batch of {batch_size:,}: a step is mostly noise, and a larger batch would help"
+    elif float(scale) + 2 * error < batch_size / 2:
+        meaning = f"{ratio} times the batch of {batch_size:,}: a step is mostly signal, and a smaller batch would do"
+    else:
+        meaning = f"close to the batch of {batch_size:,}: noise and signal are alike in a step"
+    return f"The noise scale is {shown} samples, {meaning}."
+
+
+def spectrum(run: Run, units: EdgeUnits) -> Html:
+    """Spectrum of the Hessian, and where in the network its largest eigenvectors live."""
+    found = SpectrumShape.of(run)
+    if found is None:
+        return Html("")
+    level = units.threshold_at(run.last_step) if units.full_batch or units.method == "sgd" else None
+    edge, formula = (level.value, level.formula) if level is not None else (None, "")
+    lead, more = spectrum_figure.caption(found, edge, formula)
+    chart = spectrum_figure.spectrum_chart(found, edge, formula)
+    return section("spectrum", "Spectrum of the Hessian", Html(_figure(chart, more) + _homes(found)), tied(lead))
+
+
+def _homes(found: SpectrumShape) -> Html:
+    """A strip of bars: which parameters the top eigenvectors move."""
+    if not found.homes:
+        return Html("")
+    shown = [home for home in found.homes[:6] if home[1] >= 0.005] or list(found.homes[:1])
+    rows = [[text(name, 60), bar(mean), bar(first)] for name, mean, first in shown]
+    rest = max(1 - sum(mean for _, mean, _ in shown), 0.0), max(1 - sum(first for _, _, first in shown), 0.0)
+    if max(rest) >= 0.005:
+        rows.append([text(f"{len(found.homes) - len(shown)} others"), bar(rest[0]), bar(rest[1])])
+    headers = ("where they live", f"the {len(found.top)} largest, mean", "the largest")
+    return table(headers, rows, label="Share of the top eigenvectors in each parameter")
+
+
+def noise_shape(run: Run) -> Html:
+    """Noise against curvature."""
+    found = NoiseShape.of(run)
+    if found is None:
+        return Html("")
+    lead, more = noise_figure.caption(found)
+    shown = _figure(noise_figure.noise_chart(found), more)
+    return section("noise-shape", "Noise against curvature", shown, text(lead))
+
+
 def _figure(chart: Chart, words: str) -> Html:
     below = f"<figcaption>{text(words, 1000)}</figcaption>" if words else ""
     return Html(f'<figure><div class="wide">{chart.wide}</div><div class="narrow">{chart.narrow}</div>{below}</figure>')
@@ -142,21 +215,29 @@ def _figure(chart: Chart, words: str) -> Html:
 
 def verdicts(standing: Standing) -> Html:
     """Claims of theory beside what was measured."""
-    rows = [_verdict(v) for v in standing.verdicts]
+    shared = _shared([v.scope for v in standing.verdicts])
+    rows = [_verdict(v, v.scope.removeprefix(shared).removeprefix("; ")) for v in standing.verdicts]
     if not rows:
         return section(
             "verdicts", "Theory against measurement",
             Html('<p class="empty">No theory is at hand that makes a claim about this run.</p>'),
         )  # fmt: skip
-    headers = ("claim", "predicted", "measured", "verdict", "scope and source")
+    headers = ("claim", "predicted", "measured", "verdict", "source")
+    scope = f" All claims: {shared}." if shared else ""
     return section(
         "verdicts", "Theory against measurement",
         table(headers, rows, label="Claims of theory and measurements", numeric=(1, 2)),
-        text("In edge units. “Undecided” means that the error bars cross the border of the claim."),
+        text(f"In edge units. “Undecided” means that the error bars cross the border of the claim.{scope}", 1000),
     )  # fmt: skip
 
 
-def _verdict(verdict: Verdict) -> list[Html]:
+def _shared(scopes: Sequence[str]) -> str:
+    """What the scopes of all claims begin with, up to a semicolon: said once."""
+    parts = [scope.split("; ") for scope in scopes]
+    return "; ".join(each[0] for each in takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False)))
+
+
+def _verdict(verdict: Verdict, scope: str) -> list[Html]:
     mark, words = _OUTCOMES[verdict.outcome]
     sign = {"equal": "", "below": "< ", "above": "> "}[verdict.relation]
     band = f"± {verdict.tolerance:.0%}" if verdict.relation == "equal" else ""
@@ -172,5 +253,5 @@ def _verdict(verdict: Verdict) -> list[Html]:
         Html(predicted),
         Html(f"{measured} {exact}"),
         Html(f'<span class="mark {kind}"><span aria-hidden="true">{mark}</span> {words}</span> {why}'),
-        Html(f"{text(verdict.scope)} <small>{source(verdict.source)}</small>"),
+        Html(f"{source(verdict.source)} <small>{text(scope)}</small>"),
     ]
