@@ -118,7 +118,8 @@ def hessian_trace(
 
 def _from_samples(risk: Risk, method: Method, generator: torch.Generator) -> Estimate:
     """Exact, or with random signs, over all data in chunks."""
-    if reason := layers_refusal(risk) or risk.mixing:  # the same layers, compared once with plain gradients of single samples
+    # The same layers, compared once with plain gradients of single samples
+    if reason := layers_refusal(risk) or risk.mixing:
         raise NoSidesError(reason)
     by_hand = chain_refusal(risk) == ""
     convolved = any(isinstance(m, nn.Conv2d) for m in risk.model.modules())
