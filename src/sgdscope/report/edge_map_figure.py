@@ -4,6 +4,7 @@ drawing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,7 +165,10 @@ def _way(axes: Axes, found: EdgeMap, trail: Sequence[Passed], stops: Sequence[tu
         beside = found.batch_size / _BESIDE
         axes.plot([beside] * 2, [start, now], color=COLOURS["edge"], lw=1.5, dashes=(1, 2), zorder=4)
         more = " ↑" if first.edge > start else ""
-        axes.annotate(f"edge {first.edge:.2g} at step {first.step:,}{more}", (beside, start), (-6, 0), "data",
+        up = (
+            17 if abs(math.log(start / found.lr)) < math.log(1.5) else 0
+        )  # above the words at the arrow to half the batch
+        axes.annotate(f"edge {first.edge:.2g} at step {first.step:,}{more}", (beside, start), (-6, up), "data",
                       "offset points", ha="right", va="center", color=COLOURS["soft"], zorder=4)  # fmt: skip
     if len(stops) > 1:
         at = np.array(stops, dtype=np.float64)
