@@ -69,7 +69,7 @@ def test_by_budget_the_noise_of_a_small_network_is_read_at_once(tmp_path):
 
 
 def test_the_shape_depends_on_seed_and_step_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(portion, "ALLOWED", {"cpu": 64.5 * readings._PRODUCTS * portion.operations(Risk(
+    monkeypatch.setattr(portion, "ALLOWED", {"cpu": 64.5 * readings.BY_HAND.charge * portion.operations(Risk(
         perceptron(), loss_fn, data()))})  # fmt: skip
     monkeypatch.setattr(readings, "_FEWEST", 16)
     rows = {}
@@ -82,7 +82,7 @@ def test_the_shape_depends_on_seed_and_step_alone(tmp_path, monkeypatch):
 
 def test_where_all_data_are_dear_a_part_is_read_and_named(tmp_path, monkeypatch):
     one = portion.operations(Risk(perceptron(), loss_fn, data()))
-    monkeypatch.setattr(portion, "ALLOWED", {"cpu": 70 * readings._PRODUCTS * one})
+    monkeypatch.setattr(portion, "ALLOWED", {"cpu": 70 * readings.BY_HAND.charge * one})
     monkeypatch.setattr(readings, "_FEWEST", 16)
     run, _ = watched(tmp_path / "a", perceptron())
     found, noise = run["spectrum"].latest, run["noise_covariance"].latest
@@ -95,7 +95,11 @@ def test_where_all_data_are_dear_a_part_is_read_and_named(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("_PRODUCTS", 10**12, "left out: it would take a large share of the time of the whole run"),
+        (
+            "BY_HAND",
+            readings.BY_HAND._replace(charge=1e13),
+            "left out: it would take a large share of the time of the whole run",
+        ),
         ("_MEMORY", 10, "left out: its vectors would take 0 GiB"),
     ],
 )
@@ -105,6 +109,12 @@ def test_what_is_too_dear_is_left_out_with_a_word(tmp_path, monkeypatch, name, v
     assert failed(run, "spectrum") == [(12, reason)]
     assert "noise_covariance" not in run
     assert "edge_map" in run  # the others are as ever
+
+
+def test_where_torch_takes_the_products_the_look_is_coarser(tmp_path):
+    run, _ = watched(tmp_path / "a", perceptron(nn.LayerNorm(10)))
+    assert len(run["spectrum"].latest.value) == readings.BY_GRAPH.axes
+    assert len(run["spectrum"].latest.settings["density"]["nodes"][0]) <= readings.BY_GRAPH.steps + 1
 
 
 def test_a_long_run_may_take_more():

@@ -83,7 +83,8 @@ def few_batches(monkeypatch):
     )
     pairs = readings.leading_eigenpairs
     monkeypatch.setattr(readings, "leading_eigenpairs", lambda *a, **options: pairs(*a, max_products=12, **options))
-    monkeypatch.setattr(readings, "_LANCZOS", {"density_steps": 3, "density_probes": 1})
+    monkeypatch.setattr(readings, "BY_HAND", readings.BY_HAND._replace(steps=3, probes=1))
+    monkeypatch.setattr(readings, "BY_GRAPH", readings.BY_GRAPH._replace(steps=3, probes=1))
 
 
 def loss_fn(model, batch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -33,15 +34,35 @@ ANY_BATCH = ("lambda_max", "gradient_noise")
 """Those that do not ask for the batch size."""
 SHAPE = ("spectrum", "noise_covariance")
 """What is read at the end only: the shape of the curvature, and of the noise against it."""
-_AXES, _LANCZOS = 8, {"density_steps": 30, "density_probes": 2}
-"""Eigenvectors looked at, and products spent on what lies below them."""
-_PRODUCTS = 120
-"""Products that this takes at most, eigenvectors included."""
-_VECTORS = 2 * (14 + 2 * (_AXES + 3))
-"""Copies of the parameters held meanwhile."""
+
+
+class Depth(NamedTuple):
+    """How closely the shape of the curvature is looked at.
+
+    Attributes:
+        axes: eigenvectors.
+        steps, probes: of the Lanczos quadrature for what lies below them.
+        charge: what all of it costs, in gradients of a network that does little but large matrix products.
+    """
+
+    axes: int
+    steps: int
+    probes: int
+    charge: float
+
+    @property
+    def vectors(self) -> int:
+        """Copies of the parameters held meanwhile."""
+        return 2 * (14 + 2 * (self.axes + 3))
+
+
+BY_HAND, BY_GRAPH = Depth(8, 30, 2, 120), Depth(4, 16, 2, 1500)
+"""Where products with the Hessian are taken by hand, at about a gradient each; and where torch takes them, at two or
+three, for models whose many small operations take several times what their arithmetic would (measured: a character
+transformer, a residual network)."""
 _MEMORY = 1 << 32
 """Bytes that those may take."""
-_FEWEST = 128
+_FEWEST = 64
 """Samples without which the spectrum is not looked at."""
 _ONE_BY_ONE, _ONE_BY_ONE_BYTES = 64, 1 << 28
 """Samples whose gradients are taken where each has to be taken by itself, and the memory for them."""
@@ -104,8 +125,9 @@ class Readings:
         On part of the data, or not at all, where that would be dear; settings or the reason say so. On a part the
         largest eigenvalues come out larger than on all data; the noise is held against curvatures of another part.
         """
-        samples = affordable(self.risk, _PRODUCTS, step * (batch_size or 1))
-        held = _VECTORS * sum(p.numel() * p.element_size() for p in self.risk.parameters)
+        depth = BY_GRAPH if chain_refusal(self.risk) else BY_HAND
+        samples = affordable(self.risk, depth.charge, step * (batch_size or 1))
+        held = depth.vectors * sum(p.numel() * p.element_size() for p in self.risk.parameters)
         if held > _MEMORY:
             yield Estimate.failed("spectrum", f"left out: its vectors would take {held / 2**30:.0f} GiB")
             return
@@ -116,8 +138,11 @@ class Readings:
             yield Estimate.failed("spectrum", "left out: on all data it is dear, and of these no part can be drawn")
             return
         part = portion(self.risk, samples, self.generator(6, step))
-        pairs = leading_eigenpairs(part, min(_AXES, part.parameter_count), generator=self.generator(7, step))
-        found = spectrum(part, eigenpairs=pairs, generator=self.generator(8, step), **_LANCZOS)
+        pairs = leading_eigenpairs(part, min(depth.axes, part.parameter_count), generator=self.generator(7, step))
+        found = spectrum(
+            part, eigenpairs=pairs, density_steps=depth.steps, density_probes=depth.probes,
+            generator=self.generator(8, step),
+        )  # fmt: skip
         yield replace(found, settings={**found.settings, "samples": part.size, "of": self.risk.size})
         if self.refusal("noise_covariance"):
             return

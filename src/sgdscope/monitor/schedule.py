@@ -8,7 +8,7 @@ from dataclasses import dataclass
 SHARES = {"edge_ratio": 0.25, "loss": 0.04}
 """Shares of the budget for what is sampled along the way: the streamed edge ratio and the training loss."""
 READINGS = {
-    "batch_sharpness": 0.46, "lambda_max": 0.36, "gradient_noise_interaction": 0.08, "gradient_noise": 0.1,
+    "batch_sharpness": 0.46, "lambda_max": 0.39, "gradient_noise_interaction": 0.07, "gradient_noise": 0.08,
 }  # fmt: skip
 """How the heavier measurements divide what the budget leaves them, once everything else is paid."""
 AGAIN = {"batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0, "gradient_noise": 0.33}
