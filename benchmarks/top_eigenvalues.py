@@ -19,6 +19,7 @@ from benchmarks.lambda_max import cases
 from sgdscope.hessian import Hessian
 from sgdscope.measure import EigenvalueTracker
 
+NEEDS_RIVALS = True
 K, COLD, WARM = 5, 40.0, 12.0
 UPDATES = 6
 

@@ -11,6 +11,8 @@ from torch import nn
 import sgdscope as sg
 from benchmarks.harness import Ratio, Row, class_images, cnn, interleaved, mlp, optional, plain_gradient, risk_of
 
+NEEDS_RIVALS = True
+
 
 def measure(name: str, model: nn.Module, count: int, bars: tuple[float, float]) -> Iterator[Row]:
     """Two rows: exact, and one shot with its error; PyHessian's Hutchinson estimate of the whole trace beside them."""
