@@ -34,7 +34,8 @@ def measure(name: str, model: nn.Module, count: int, bars: tuple[float, float]) 
                 warnings.simplefilter("ignore")
                 torch.manual_seed(0)
                 made = pyhessian.hessian(model, nn.MSELoss(), data=data, cuda=False)
-                found.append(float(sum(made.trace()) / len(made.trace())))
+                values = made.trace()
+                found.append(float(sum(values) / len(values)))
 
         actions["rival"] = hutchinson
     times = interleaved(actions, rounds=3, least=0.1)
