@@ -190,9 +190,9 @@ Seeds that diverged have no part in the means.
 
 What comes out: batch sharpness settles near the edge whatever the batch, and λ_max below it, the lower the smaller the
 batch. Gradient descent with noise of the batches' covariance does the same. With isotropic noise of the same trace
-λ_max is at the edge, as without noise, and batch sharpness a third above it; diagonal noise is no better, and those runs
-all diverged. GNI is near 1 in every run of SGD, also far below the edge. A run may also end at the edge: one of SGD with
-b = 4 diverged after 29k steps, and one with matched noise at η .7 after 10k."""
+λ_max is at the edge, as without noise, and batch sharpness a third above it; diagonal noise is no better, and those
+runs all diverged. GNI is near 1 in every run of SGD, also far below the edge. A run may also end at the edge: one of
+SGD with b = 4 diverged after 29k steps, and one with matched noise at η .7 after 10k."""
 
 
 def as_text(file: dict) -> str:
