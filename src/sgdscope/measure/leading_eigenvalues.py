@@ -38,7 +38,7 @@ def leading_eigenvalues(
     k: int = 1,
     *,
     batch: Batch | None = None,
-    tolerance: float = 0.02,
+    tolerance: float = 0.01,
     max_products: int = 60,
     generator: torch.Generator | None = None,
     kind: Kind = "hessian",
