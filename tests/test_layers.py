@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
 NUMBERS = "estimate series verdict records edge_units edge_map regime"
-PROBE = "risk batches evaluation vectors chain hessian per_sample"  # floor 1: the risk and what it is made of
+PROBE = "risk batches evaluation vectors self_check chain hessian per_sample"  # floor 1: the risk and its parts
 TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint optimizers"
 MAY_IMPORT = {
     # floor 0: no torch

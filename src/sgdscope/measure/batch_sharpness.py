@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -25,6 +24,7 @@ from sgdscope.hessian import Hessian
 from sgdscope.measure import probes
 from sgdscope.measure.sampling import mean_with_error, ratio_with_error
 from sgdscope.risk import Risk
+from sgdscope.self_check import SelfCheck, allowed
 
 Statistic = Literal["expectation_of_ratio", "ratio_of_expectations"]
 Method = Literal["auto", "exact", "gradient_difference", "central_difference", "loss_change"]
@@ -33,9 +33,6 @@ CURVATURE = "loss / parameter²"
 _STATISTICS = ("expectation_of_ratio", "ratio_of_expectations")
 _GROUP, _GROUP_CONVOLVED = 4096, 32
 """Samples done in one pass where many batches are done at once; activations of convolutions soon outgrow the caches."""
-
-_chain_refused: WeakKeyDictionary[Risk, str] = WeakKeyDictionary()
-"""For each risk the reason why the Gram form is not used on it; empty if it passed its self-check."""
 
 
 def batch_sharpness(
@@ -226,39 +223,31 @@ def chain_refusal(risk: Risk) -> str:
         return str(error)
     if risk.source.batch_lengths is not None:
         return "batches of different shapes"
-    if risk not in _chain_refused:
-        refusal = _self_check(risk)
-        if refusal is None:
-            return "self-check: nothing to compare (the gradient is zero or not finite)"
-        _chain_refused[risk] = refusal
-    return _chain_refused[risk]
+    return _gram_check.refusal(risk)
 
 
-def _self_check(risk: Risk) -> str | None:
-    """Why the Gram form is refused, empty if it passes, None if these parameters cannot tell."""
+def _difference(risk: Risk) -> str | None:
+    """What differs between the Gram form and one Hessian product on two small batches; see `SelfCheck`."""
     size = max(1, min(16, risk.size // 2))
     # spread over the data: sorted by class, the first samples would not show that a loss weighs its classes
     rows = torch.randperm(risk.size, generator=torch.Generator().manual_seed(0))[: 2 * size]
     rows = rows.repeat(2)[: 2 * size]  # a single sample stands for both halves
-    try:
-        with torch.inference_mode(False):
-            halves = [risk.to_device(risk.source.take(half)) for half in rows.split(size)]
-            both = risk.to_device(risk.source.take(rows))
-        found = batch_curvatures(risk, both, size)
-        for index, half in enumerate(halves):
-            with Hessian(risk, half, method="graph") as hessian:
-                gradient, image = hessian.gradient, hessian.product(hessian.gradient)
-            norm, curvature, rounding = (vectors.dot(a, b) for a, b in (
-                (gradient, gradient), (gradient, image), (image, image)))  # fmt: skip
-            fast = (float(found.curvatures[index]), float(found.squared_norms[index]))
-            if not all(map(math.isfinite, (norm, curvature, rounding, *fast))) or norm == 0:
-                return None
-            allowed = 2e3 * torch.finfo(risk.parameters[0].dtype).eps
-            if abs(fast[1] - norm) > allowed * norm or abs(fast[0] - curvature) > allowed * math.sqrt(norm * rounding):
-                plain = f"{curvature:.6g}, {norm:.6g}"
-                return f"self-check: gᵀHg, ‖g‖² are {plain}, the Gram form gives {fast[0]:.6g}, {fast[1]:.6g}"
-    except NotAChainError as error:
-        return str(error)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        return f"self-check: {type(error).__name__}: {error}"
+    with torch.inference_mode(False):
+        halves = [risk.to_device(risk.source.take(half)) for half in rows.split(size)]
+        both = risk.to_device(risk.source.take(rows))
+    found = batch_curvatures(risk, both, size)
+    for index, half in enumerate(halves):
+        with Hessian(risk, half, method="graph") as hessian:
+            gradient, image = hessian.gradient, hessian.product(hessian.gradient)
+        norm, curvature, rounding = (vectors.dot(a, b) for a, b in (
+            (gradient, gradient), (gradient, image), (image, image)))  # fmt: skip
+        fast = (float(found.curvatures[index]), float(found.squared_norms[index]))
+        if not all(map(math.isfinite, (norm, curvature, rounding, *fast))) or norm == 0:
+            return None
+        off = abs(fast[0] - curvature) > allowed(risk) * math.sqrt(norm * rounding)
+        if off or abs(fast[1] - norm) > allowed(risk) * norm:
+            return f"gᵀHg, ‖g‖² are {curvature:.6g}, {norm:.6g}, the Gram form gives {fast[0]:.6g}, {fast[1]:.6g}"
     return ""
+
+
+_gram_check = SelfCheck(_difference, NotAChainError)

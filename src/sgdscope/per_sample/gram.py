@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,11 +18,12 @@ from sgdscope.per_sample import layers
 from sgdscope.per_sample.gradients import per_sample_gradients
 from sgdscope.per_sample.sides import NoSidesError, sides
 from sgdscope.risk import Risk
+from sgdscope.self_check import SelfCheck, allowed
 
 Method = Literal["auto", "layers", "explicit"]
 
-_refusals: WeakKeyDictionary[Risk, str] = WeakKeyDictionary()
-"""For each risk why it is not done layer by layer; empty if it passed its self-check."""
+_FEW = 8
+"""Samples of the self-check where data come in batches."""
 _BYTES = 1 << 31
 """Of explicit per-sample gradients at once."""
 
@@ -98,35 +98,22 @@ def _explicit(risk: Risk, batch: Batch, seed: int) -> tuple[dict[str, Tensor], f
 
 def layers_refusal(risk: Risk) -> str:
     """Why per-sample gradients of this risk are not had layer by layer; empty if they are."""
-    if risk not in _refusals:
-        refusal = _self_check(risk)
-        if refusal is None:
-            return "self-check: nothing to compare (the gradients are zero or not finite)"
-        _refusals[risk] = refusal
-    return _refusals[risk]
+    return _check.refusal(risk)
 
 
-def _self_check(risk: Risk) -> str | None:
-    """Why it is refused, empty if it passes, None if these parameters cannot tell."""
-    try:
-        batch = risk.few()
-        if length(batch) > 8:
-            batch = map_tensors(lambda t: t[:8] if t.ndim else t, batch)
-        found, _ = _by_layers(risk, batch, 0)
-        fast = torch.stack(list(found.values())).sum(0)
-        gradients = per_sample_gradients(risk, batch, method="loop")
-        right = sum(
-            (g.flatten(1).double() @ g.flatten(1).double().t() for g in gradients), torch.zeros((), dtype=fast.dtype)
-        )
-    except NoSidesError as error:
-        return str(error)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        return f"self-check: {type(error).__name__}: {error}"
+def _difference(risk: Risk) -> str | None:
+    """What differs between inner products layer by layer and those of plain gradients; see `SelfCheck`."""
+    batch = map_tensors(lambda t: t[:_FEW] if t.ndim else t, risk.few())
+    found, _ = _by_layers(risk, batch, 0)
+    fast = torch.stack(list(found.values())).sum(0)
+    rows = torch.cat([g.flatten(1).double() for g in per_sample_gradients(risk, batch, method="loop")], 1)
+    right = rows @ rows.t()
     size, difference = float(right.diagonal().mean()), float((fast - right).abs().max())
     if not math.isfinite(size) or not math.isfinite(difference) or size == 0:
         return None
-    if difference > 2e3 * torch.finfo(risk.parameters[0].dtype).eps * float(right.abs().max()):
-        return (
-            f"self-check: inner products of gradients differ from plain ones by {difference / size:.2g} of their size"
-        )
+    if difference > allowed(risk) * float(right.abs().max()):
+        return f"inner products of gradients differ from plain ones by {difference / size:.2g} of their size"
     return ""
+
+
+_check = SelfCheck(_difference, NoSidesError)
