@@ -14,6 +14,7 @@ from sgdscope.estimate import Estimate
 from sgdscope.records import Run
 from sgdscope.series import Series
 from sgdscope.theory import stability
+from sgdscope.theory.prediction import Prediction
 
 WINDOW = 0.25
 """Share of the run, counted from its end, over which the plateau is read."""
@@ -56,7 +57,7 @@ class EdgeUnits:
         """Whether a threshold is known for this optimizer."""
         return self.method in ("sgd", "momentum", "nesterov") and len(self.learning_rate) > 0
 
-    def threshold_at(self, step: int) -> stability.Threshold | None:
+    def threshold_at(self, step: int) -> Prediction | None:
         """The threshold in force at a step; None where no theory applies or the learning rate was 0."""
         if not self.has_theory:
             return None

@@ -19,6 +19,7 @@ from sgdscope.edge_units import window_mean as window_mean
 from sgdscope.estimate import Estimate, short
 from sgdscope.records import Run
 from sgdscope.theory import stability
+from sgdscope.theory.prediction import Prediction
 from sgdscope.verdict import Verdict, compare
 
 Regime = Literal[
@@ -57,7 +58,7 @@ class Standing:
     noise_interaction: Estimate | None
     trend: Estimate
     window: tuple[int, int]
-    threshold: stability.Threshold | None
+    threshold: Prediction | None
     changes: tuple[Estimate, ...]
     verdicts: tuple[Verdict, ...]
 
@@ -148,7 +149,7 @@ def _shown(estimate: Estimate) -> str:
 
 
 def _headline(
-    run: Run, regime: Regime, subject: str, mean: dict[str, Estimate], threshold: stability.Threshold | None,
+    run: Run, regime: Regime, subject: str, mean: dict[str, Estimate], threshold: Prediction | None,
     units: EdgeUnits,
 ) -> str:  # fmt: skip
     edge, lambda_max, diverged = mean[subject], mean["lambda_max"], run.status == "diverged"
@@ -208,7 +209,7 @@ def _missing(run: Run, units: EdgeUnits, edge: Estimate) -> str:
 
 
 def _verdicts(
-    run: Run, regime: Regime, subject: str, mean: dict[str, Estimate], threshold: stability.Threshold | None,
+    run: Run, regime: Regime, subject: str, mean: dict[str, Estimate], threshold: Prediction | None,
     units: EdgeUnits,
 ) -> tuple[Verdict, ...]:  # fmt: skip
     if threshold is None:

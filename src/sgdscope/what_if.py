@@ -18,6 +18,7 @@ from sgdscope.estimate import Estimate
 from sgdscope.measure import batch_sharpness, batch_sharpness_curve, leading_eigenvalues
 from sgdscope.risk import Risk
 from sgdscope.theory import stability
+from sgdscope.theory.prediction import Prediction
 
 _REACH = 3
 """Doublings of the batch size that a map reaches to each side."""
@@ -133,7 +134,7 @@ def edge_map(
     ))  # fmt: skip
 
 
-def _position(measured: Estimate, threshold: stability.Threshold, change: str, lr: float, batch_size: int) -> Estimate:
+def _position(measured: Estimate, threshold: Prediction, change: str, lr: float, batch_size: int) -> Estimate:
     settings = {"change": change, "lr": lr, "batch_size": batch_size}
     if measured.value is None:
         return Estimate.failed("predicted_edge", measured.reason, status=measured.status, settings=settings)

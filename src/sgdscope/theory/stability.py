@@ -9,29 +9,11 @@ Def. 3 and Theorem 1); 2604.14108 (SGD with momentum, second-hand). Curvature is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
+from sgdscope.theory.prediction import Prediction
+
 Method = Literal["sgd", "momentum", "nesterov"]
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A curvature at which stability ends.
-
-    Attributes:
-        value: loss / parameter².
-        quantity: what is to be held against it (``"batch_sharpness"`` or ``"lambda_max"``).
-        formula: the formula used, as text.
-        scope: when it applies.
-        source: where it is stated.
-    """
-
-    value: float
-    quantity: str
-    formula: str
-    scope: str
-    source: str
 
 
 def _check(lr: float, momentum: float = 0.0) -> None:
@@ -41,14 +23,14 @@ def _check(lr: float, momentum: float = 0.0) -> None:
         raise ValueError(f"expected momentum in [0, 1), got {momentum}")
 
 
-def sgd_threshold(lr: float) -> Threshold:
+def sgd_threshold(lr: float) -> Prediction:
     """Level at which batch sharpness settles under plain SGD: ``2 / lr``, for every batch size.
 
     Source: Andreyev & Beneventano 2412.20553, abstract and Theorem 1 (one-sided: above it, instability is certain;
     below it nothing is certified). Raises ValueError unless lr > 0.
     """
     _check(lr)
-    return Threshold(
+    return Prediction(
         2 / lr,
         "batch_sharpness",
         "2 / lr",
@@ -57,7 +39,7 @@ def sgd_threshold(lr: float) -> Threshold:
     )
 
 
-def full_batch_threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False) -> Threshold:
+def full_batch_threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False) -> Prediction:
     """Largest stable eigenvalue of the Hessian for full-batch gradient descent.
 
     ``2 (1 + β) / lr`` for heavy ball (β = 0: gradient descent), ``2 (1 + β) / (lr (1 + 2β))`` for Nesterov: exact on
@@ -66,10 +48,10 @@ def full_batch_threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = F
     _check(lr, momentum)
     value = 2 * (1 + momentum) / (lr * (1 + 2 * momentum if nesterov else 1))
     formula = "2 / lr" if momentum == 0 else "2 (1 + β) / (lr (1 + 2β))" if nesterov else "2 (1 + β) / lr"
-    return Threshold(value, "lambda_max", formula, "full batch", "Cohen et al. 2103.00065")
+    return Prediction(value, "lambda_max", formula, "full batch", "Cohen et al. 2103.00065")
 
 
-def small_batch_momentum_threshold(lr: float, momentum: float) -> Threshold:
+def small_batch_momentum_threshold(lr: float, momentum: float) -> Prediction:
     """Level of batch sharpness under SGD with (Nesterov) momentum at small batch: ``2 (1 − β) / lr``.
 
     That is 2 / lr_eff with lr_eff = lr / (1 − β). Small means batches of about 16 and less on 8k CIFAR images; for
@@ -77,7 +59,7 @@ def small_batch_momentum_threshold(lr: float, momentum: float) -> Threshold:
     Source: 2604.14108 (second-hand). Raises ValueError unless lr > 0 and 0 ≤ momentum < 1.
     """
     _check(lr, momentum)
-    return Threshold(
+    return Prediction(
         2 * (1 - momentum) / lr,
         "batch_sharpness",
         "2 (1 − β) / lr",
@@ -86,7 +68,7 @@ def small_batch_momentum_threshold(lr: float, momentum: float) -> Threshold:
     )
 
 
-def threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False, full_batch: bool = False) -> Threshold:
+def threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False, full_batch: bool = False) -> Prediction:
     """The level that applies to a run of SGD: which quantity settles where.
 
     Raises ValueError unless lr > 0 and 0 ≤ momentum < 1.
