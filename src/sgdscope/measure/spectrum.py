@@ -7,6 +7,7 @@ import math
 import torch
 
 from sgdscope.estimate import Estimate
+from sgdscope.measure.eigenvector_error import angle_sines, participation
 from sgdscope.measure.leading_eigenvalues import leading_eigenpairs
 from sgdscope.measure.spectral_density import spectral_density
 from sgdscope.risk import Risk
@@ -31,7 +32,11 @@ def spectrum(
       residuals carried through;
     - ``participation``: for each eigenvector 1 / Σ_l p_l² over the shares p_l of its squared length in each parameter
       tensor: over how many tensors it is spread. ``settings["shares"]`` holds the p_l, named in
-      ``settings["parameters"]``;
+      ``settings["parameters"]``, ``settings["angle_sines"]`` the sine of the angle by which each eigenvector may be
+      off (`eigenvector_error.angle_sines`; each p_l is off by that at most), None where neighbours are too near for
+      the residuals or, for the last, nothing is known of the gap below it. The residual follows from it; without such
+      a bound it is the whole range, 1 to the number of tensors, and the status ``not_converged``. A smaller
+      `tolerance` or a larger `k` helps;
     - from Lanczos quadrature (`spectral_density`; left out with ``density_probes=0``): ``hessian_trace``,
       ``frobenius_norm``, ``negative_share`` of the eigenvalues, and ``smallest_eigenvalue``, an upper bound of it whose
       residual is the resolution. ``settings["density"]`` holds nodes and weights, for a picture.
@@ -45,15 +50,15 @@ def spectrum(
     if not isinstance(pairs.value, tuple) or not isinstance(pairs.residual, tuple):
         return Estimate.failed("spectrum", f"no eigenpairs: {pairs.reason}", status=pairs.status, cost=pairs.cost)
     shares = [[float(x.square().sum()) for x in v] for v in axes]
-    spread = tuple(1 / math.fsum(p**2 for p in each) for each in shares)
-    beside = {"participation": Estimate("participation", spread, residual=tuple(0.0 for _ in spread))}
+    sines = angle_sines(pairs.value, pairs.residual, complete=len(pairs.value) == count)
+    beside = {"participation": _participation(shares, sines)}
     positive = [(x, r) for x, r in zip(pairs.value, pairs.residual, strict=True) if x > 0]
     if positive:
         beside["log_determinant"] = Estimate(
             "log_determinant", math.fsum(math.log(x) for x, _ in positive),
             residual=math.sqrt(math.fsum((r / x) ** 2 for x, r in positive)), count=len(positive),
         )  # fmt: skip
-    settings = {**pairs.settings, "parameters": risk.names, "shares": shares}
+    settings = {**pairs.settings, "parameters": risk.names, "shares": shares, "angle_sines": sines}
     cost = pairs.cost
     if density_probes > 0:
         density = spectral_density(risk, steps=density_steps, probes=density_probes, generator=generator)
@@ -72,6 +77,15 @@ def spectrum(
         cost += density.cost
     return Estimate("spectrum", pairs.value, residual=pairs.residual, cost=cost, unit=pairs.unit, status=pairs.status,
                     reason=pairs.reason, settings=settings, beside=beside)  # fmt: skip
+
+
+def _participation(shares: list[list[float]], sines: list[float | None]) -> Estimate:
+    found = [participation(each, sine) for each, sine in zip(shares, sines, strict=True)]
+    unknown = [str(j + 1) for j, sine in enumerate(sines) if sine is None and len(shares[j]) > 1]
+    reason = (f"no bound for eigenvector {', '.join(unknown)}: a neighbour is nearer than the residuals can tell, or "
+              "nothing is known of the gap below the last") if unknown else ""  # fmt: skip
+    return Estimate("participation", tuple(n for n, _ in found), residual=tuple(r for _, r in found),
+                    status="not_converged" if unknown else "ok", reason=reason)  # fmt: skip
 
 
 def _float(value: object) -> float:
