@@ -13,7 +13,8 @@ from sgdscope.estimate import Estimate
 from sgdscope.records import Run, RunWriter, Series, open_run
 from sgdscope.regime import EdgeUnits
 from sgdscope.report import svg
-from sgdscope.report.figures import CEILING, Chart, caption, learning_rate_changes, loss_chart, stability_chart
+from sgdscope.report.chart import Chart
+from sgdscope.report.figures import CEILING, caption, learning_rate_changes, loss_chart, stability_chart
 from sgdscope.report.traces import thinned, trace
 
 

@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 
 from sgdscope.report import plane_chart
-from sgdscope.report.figures import Chart
+from sgdscope.report.chart import Chart
 
 AXIS = [i / 6 for i in range(-6, 7)]
 Losses = list[list[float | None]]

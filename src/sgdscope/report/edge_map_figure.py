@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator
 from numpy.typing import NDArray
 
 from sgdscope.edge_map import SPIKE, EdgeMap, Passed
 from sgdscope.estimate import short
-from sgdscope.report import svg
-from sgdscope.report.figures import Chart
+from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, ticks
 from sgdscope.report.svg import COLOURS
 
 Floats = NDArray[np.float64]
+_WIDE = Canvas(800, 400, (0.07, 0.14, 0.915, 0.84))
+_NARROW = Canvas(400, 400, (0.135, 0.135, 0.845, 0.845))
 _POINTS = 60
 _MOVED = 1.15
 """Factor by which the edge must have moved for its way to be drawn."""
@@ -37,24 +38,21 @@ def edge_map_chart(found: EdgeMap) -> Chart:
     stops = _stops(found)
     shown = [*edge, found.lr, 2 * found.lr, *(rate for _, rate in stops)]
     low, high = min(shown) / 2.0, max(shown) * 1.7
-    drawn = []
-    with svg.style():
-        for wide in (True, False):
-            made = svg.figure(*((800, 400) if wide else (400, 400)))
-            axes = made.add_axes((0.07, 0.14, 0.915, 0.84) if wide else (0.135, 0.135, 0.845, 0.845))
-            axes.patch.set_visible(False)
-            axes.set_xscale("log", base=2)
-            axes.set_yscale("log")
-            axes.set_xlim(sizes[0] / 1.12, sizes[-1] * 1.12)
-            axes.set_ylim(low, high)
-            _regions(axes, sizes, edge, doubt, low, high)
-            _words_of_regions(axes, found, low, high)
-            _way(axes, found, trail, stops)
-            _run(axes, found, wide)
-            _dress(axes, found)
-            name = f"edge-map-{'wide' if wide else 'narrow'}"
-            drawn.append(svg.embed(made, name, "What-if map", _described(found)))
-    return Chart("edge-map", _described(found), drawn[0], drawn[1])
+
+    def draw(axes: Axes, wide: bool) -> None:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlim(sizes[0] / 1.12, sizes[-1] * 1.12)
+        axes.set_ylim(low, high)
+        _regions(axes, sizes, edge, doubt, low, high)
+        _words_of_regions(axes, found, low, high)
+        _way(axes, found, trail, stops)
+        _run(axes, found, wide)
+        dress(axes, "batch size", "learning rate")
+        ticks(axes.xaxis, FixedLocator([float(b) for b in found.batch_sizes]), lambda b: f"{b:.0f}")
+        ticks(axes.yaxis, LogLocator(subs=(1.0, 2.0, 5.0)), lambda lr: f"{lr:.2g}")
+
+    return drawn_twice("edge-map", "What-if map", _described(found), _WIDE, _NARROW, draw)
 
 
 def caption(found: EdgeMap) -> str:
@@ -174,23 +172,6 @@ def _way(axes: Axes, found: EdgeMap, trail: Sequence[Passed], stops: Sequence[tu
         at = np.array(stops, dtype=np.float64)
         axes.plot(at[:, 0], at[:, 1], color=COLOURS["sharpness"], lw=1.2, alpha=0.6, zorder=5)
         axes.scatter(at[:-1, 0], at[:-1, 1], 22, color=COLOURS["sharpness"], zorder=6)
-
-
-def _dress(axes: Axes, found: EdgeMap) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(COLOURS["grid"])
-    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, which="both")
-    axes.xaxis.set_major_locator(FixedLocator([float(b) for b in found.batch_sizes]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.2g}"))
-    axes.set_xlabel("batch size", labelpad=2)
-    axes.set_ylabel("learning rate", labelpad=2)
 
 
 def _listed(sizes: Sequence[int]) -> str:

@@ -8,31 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
 
 from sgdscope.records import Run, Series
 from sgdscope.regime import EdgeUnits, Standing
-from sgdscope.report import svg
+from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, number, ticks
 from sgdscope.report.glossary import entry
-from sgdscope.report.markup import Html
 from sgdscope.report.svg import COLOURS
 from sgdscope.report.traces import Trace, thinned, trace
 
+_WIDE = Canvas(800, 330, (0.06, 0.15, 0.745, 0.82))
+_NARROW = Canvas(400, 320, (0.125, 0.155, 0.855, 0.70))
 LINE_POINTS, MARKED_POINTS = 500, 120
 CEILING, FLOOR = 2.5, -0.5
 """Edge units beyond which readings are drawn as arrows at the border."""
 _LABELLED_CHANGES, _MARKED_CHANGES = 4, 24
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One chart: two drawings of the same data, and what it shows in words."""
-
-    name: str
-    description: str
-    wide: Html
-    narrow: Html
 
 
 @dataclass(frozen=True)
@@ -155,63 +145,42 @@ def _chart(
     name: str, title: str, description: str, draw: Callable[[Axes, bool], None], layers: Sequence[_Layer], run: Run
 ) -> Chart:
     """Both drawings of a chart, with axes, steps and the names of the lines."""
-    drawn = []
     steps = [s for layer in layers for s in (layer.trace.steps[0], layer.trace.steps[-1])]
     start, end = min([*steps, 0.0 if min(steps) >= 0 else min(steps)]), max([*steps, float(run.last_step)])
     margin = 0.012 * (end - start) or 0.4
-    with svg.style():
-        for wide in (True, False):
-            made = svg.figure(*((800, 330) if wide else (400, 320)))
-            axes = made.add_axes(_frame(wide))
-            axes.patch.set_visible(False)
-            axes.set_xlim(start - margin, end + margin)
-            draw(axes, wide)
-            _dress(axes, wide)
-            if wide:
-                _label_ends(made, axes, layers)
-            else:
-                _label_above(made, axes, layers)
-            kind = "wide" if wide else "narrow"
-            drawn.append(svg.embed(made, f"{name}-{kind}", title, description))
-    return Chart(name, description, drawn[0], drawn[1])
+
+    def drawn(axes: Axes, wide: bool) -> None:
+        axes.set_xlim(start - margin, end + margin)
+        draw(axes, wide)
+        dress(axes, "step")
+        _ticks(axes, wide)
+        (_label_ends if wide else _label_above)(axes, layers)
+
+    return drawn_twice(name, title, description, _WIDE, _NARROW, drawn)
 
 
-def _frame(wide: bool) -> tuple[float, float, float, float]:
-    return (0.06, 0.15, 0.745, 0.82) if wide else (0.125, 0.155, 0.855, 0.70)
-
-
-def _dress(axes: Axes, wide: bool) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(COLOURS["grid"])
-    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, which="both")
-    axes.xaxis.set_major_locator(MaxNLocator(6 if wide else 4, integer=True, min_n_ticks=1))
-    axes.xaxis.set_major_formatter(FuncFormatter(_steps(axes.get_xlim()[1])))
+def _ticks(axes: Axes, wide: bool) -> None:
+    places = MaxNLocator(6 if wide else 4, integer=True, min_n_ticks=1)
+    ticks(axes.xaxis, places, _steps(axes.get_xlim()[1]))
     if axes.get_yscale() == "linear":
         span = axes.get_ylim()[1] - axes.get_ylim()[0]
         units = axes.get_ylim()[0] <= 0 and 1.3 <= span <= CEILING + 0.5  # 1 is then among the ticks
         step = 0.25 if span < 1.6 else 0.5
-        axes.yaxis.set_major_locator(MultipleLocator(step) if units else MaxNLocator(5))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.4g}".replace("-", "−")))
+        ticks(axes.yaxis, MultipleLocator(step) if units else MaxNLocator(5), number)
     else:
         decades = math.log10(axes.get_ylim()[1] / axes.get_ylim()[0])
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
-        axes.yaxis.set_major_formatter(FuncFormatter(_power))
-        axes.minorticks_off()
-    axes.set_xlabel("step", labelpad=2)
+        ticks(axes.yaxis, LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)), _power)
 
 
-def _steps(largest: float) -> Callable[[float, int | None], str]:
+def _steps(largest: float) -> Callable[[float], str]:
     """Words for ticks: ``20k`` rather than 20,000 where steps are that many."""
     for least, unit, letter in ((2e9, 1e9, "G"), (2e6, 1e6, "M"), (1e4, 1e3, "k")):
         if largest >= least:
-            return lambda x, _: f"{x / unit:g}{letter if x else ''}"
-    return lambda x, _: f"{x:,.0f}"
+            return lambda x: f"{x / unit:g}{letter if x else ''}"
+    return lambda x: f"{x:,.0f}"
 
 
-def _power(x: float, _: int | None = None) -> str:
+def _power(x: float) -> str:
     return f"{x:g}" if 1e-3 <= x < 1e4 else f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
@@ -270,7 +239,7 @@ def _mark_changes(axes: Axes, changes: Sequence[tuple[int, float, float]], wide:
             )  # fmt: skip
 
 
-def _label_ends(made: Figure, axes: Axes, layers: Sequence[_Layer]) -> None:
+def _label_ends(axes: Axes, layers: Sequence[_Layer]) -> None:
     """The name of each line where it ends, moved apart where they would overlap."""
     low, high = axes.transData.inverted().transform(axes.transAxes.transform([(0, 0), (0, 1)]))[:, 1]
     ends = []
@@ -290,7 +259,7 @@ def _label_ends(made: Figure, axes: Axes, layers: Sequence[_Layer]) -> None:
         )  # fmt: skip
 
 
-def _label_above(made: Figure, axes: Axes, layers: Sequence[_Layer]) -> None:
+def _label_above(axes: Axes, layers: Sequence[_Layer]) -> None:
     """The names of the lines in a row above a narrow chart."""
     x = 0.0
     for layer in layers:

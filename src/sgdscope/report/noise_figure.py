@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator
 
 from sgdscope.estimate import Estimate, short
-from sgdscope.report import svg
-from sgdscope.report.figures import Chart
+from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, ticks
 from sgdscope.report.markup import first, percent, whole, with_doubt
 from sgdscope.report.shape import NoiseShape, part_of
 from sgdscope.report.svg import COLOURS
 
+_WIDE = Canvas(800, 380, (0.09, 0.15, 0.78, 0.82))
+_NARROW = Canvas(400, 380, (0.16, 0.15, 0.63, 0.82))
 _SHARP = 0.25
 """Standard error of the exponent above which the fitted line says nothing and is not drawn."""
 _STEEP = 20.0
@@ -49,30 +51,29 @@ def noise_chart(found: NoiseShape) -> Chart:
     others = [at / 2 for at, _ in mean[1:]]  # room for its name
     low = min(*ends, *others, *(y - np.minimum(2 * error, 0.8 * y))) / 1.5
     high = max(*ends, *others, *(y + 2 * error)) * 1.5
-    drawn = []
-    with svg.style():
-        for wide in (True, False):
-            made = svg.figure(*((800, 380) if wide else (400, 380)))
-            axes = made.add_axes((0.09, 0.15, 0.78, 0.82) if wide else (0.16, 0.15, 0.63, 0.82))
-            axes.patch.set_visible(False)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            axes.set_xlim(left, right)
-            axes.set_ylim(low, high)
-            for _, p, at, role, dashes in lines:
-                over = np.array([left, right])
-                style: dict[str, Any] = {} if dashes == (1, 0) else {"dashes": dashes}
-                axes.plot(over, at * (over / middle[0]) ** p, color=COLOURS[role], lw=1.7, zorder=2, **style)
-            bars = np.vstack([np.minimum(2 * error, y * (1 - 1e-3)), 2 * error])
-            axes.errorbar(x, y, bars, fmt="none", ecolor=COLOURS["streamed"], elinewidth=1.3, zorder=3)
-            axes.scatter(x, y, 46, color=COLOURS["streamed"], edgecolors=COLOURS["paper"], linewidths=1, zorder=4)
-            if mean:
-                _mean_direction(axes, mean)
-            _name_lines(axes, [(words, at * (right / middle[0]) ** p, role) for words, p, at, role, _ in lines])
-            _dress(axes, wide)
-            kind = "wide" if wide else "narrow"
-            drawn.append(svg.embed(made, f"noise-{kind}", "Noise against curvature", _described(found)))
-    return Chart("noise", _described(found), drawn[0], drawn[1])
+
+    def draw(axes: Axes, wide: bool) -> None:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(left, right)
+        axes.set_ylim(low, high)
+        for _, p, at, role, dashes in lines:
+            over = np.array([left, right])
+            style: dict[str, Any] = {} if dashes == (1, 0) else {"dashes": dashes}
+            axes.plot(over, at * (over / middle[0]) ** p, color=COLOURS[role], lw=1.7, zorder=2, **style)
+        bars = np.vstack([np.minimum(2 * error, y * (1 - 1e-3)), 2 * error])
+        axes.errorbar(x, y, bars, fmt="none", ecolor=COLOURS["streamed"], elinewidth=1.3, zorder=3)
+        axes.scatter(x, y, 46, color=COLOURS["streamed"], edgecolors=COLOURS["paper"], linewidths=1, zorder=4)
+        if mean:
+            _mean_direction(axes, mean)
+        _name_lines(axes, [(words, at * (right / middle[0]) ** p, role) for words, p, at, role, _ in lines])
+        names = ("curvature: eigenvalue of the Hessian", "noise: variance of a sample's gradient")
+        dress(axes, *(names if wide else ("curvature (eigenvalue)", "noise (variance)")), sides=("bottom", "left"),
+              grid="both")  # fmt: skip
+        _decades(axes.xaxis, *axes.get_xlim())
+        _decades(axes.yaxis, *axes.get_ylim())
+
+    return drawn_twice("noise", "Noise against curvature", _described(found), _WIDE, _NARROW, draw)
 
 
 def caption(found: NoiseShape) -> tuple[str, str]:
@@ -173,22 +174,10 @@ def _name_lines(axes: Axes, lines: list[tuple[str, float, str]]) -> None:
                       color=COLOURS[role], fontweight="bold")  # fmt: skip
 
 
-def _dress(axes: Axes, wide: bool) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        axes.spines[side].set_color(COLOURS["grid"])
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, which="both")
-    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        decades = math.log10(limits[1] / limits[0])
-        subs = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
-        axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}".replace("e-0", "e-")))
-    axes.grid(color=COLOURS["grid"], lw=0.8, zorder=0)
-    axes.set_xlabel("curvature: eigenvalue of the Hessian" if wide else "curvature (eigenvalue)", labelpad=2)
-    axes.set_ylabel("noise: variance of a sample's gradient" if wide else "noise (variance)", labelpad=2)
+def _decades(axis: Axis, low: float, high: float) -> None:
+    """Ticks at powers of ten, and at twice and five times those where they are few."""
+    subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.5 else (1.0,)
+    ticks(axis, LogLocator(subs=subs, numticks=9), lambda at: f"{at:.3g}".replace("e-0", "e-"))
 
 
 def samples_said(row: Estimate) -> str:

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from sgdscope.report import svg
-from sgdscope.report.figures import Chart
-from sgdscope.report.markup import Html
+from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, number, ticks
 from sgdscope.report.svg import COLOURS
 
 BANDS = 9
+_WIDE = Canvas(800, 470, (0.085, 0.12, 0.5, 0.851))
+_NARROW = Canvas(400, 480, (0.15, 0.265, 0.83, 0.6917))
+_KEY = {True: (0.645, 0.12, 0.03, 0.78), False: (0.15, 0.085, 0.83, 0.035)}
+"""Place of the key, in the wide drawing and in the narrow one."""
+_SIDES = ("left", "right", "bottom", "top")
 _FAINTEST, _FULLEST = 0.04, 0.64
 _LOGARITHMIC = 10.0
 """Ratio of the largest to the smallest loss from which bands are spaced by ratio."""
@@ -54,7 +57,7 @@ def plane_chart(
     words = [_number(10**e if by_ratio else e * scale, 2) for e in edges.tolist()]
     words[0], words[-1] = _number(low), "" if flat else _number(high)
 
-    def draw(axes: Axes, key: Axes, wide: bool) -> None:
+    def draw(axes: Axes, wide: bool) -> None:
         masked = np.ma.masked_invalid(heights)
         inks = [_ink(i, len(edges) - 1) for i in range(len(edges) - 1)]
         reach = edges.copy()
@@ -67,21 +70,12 @@ def plane_chart(
                 alpha=0.55, zorder=2,
             )  # fmt: skip
         _mark(axes, marks, x, y)
-        _dress(axes, labels)
-        _draw_key(key, inks, words, wide)
+        dress(axes, *labels, sides=_SIDES, grid=None)
+        for axis in (axes.xaxis, axes.yaxis):
+            ticks(axis, MaxNLocator(5), number)
+        _draw_key(axes.figure.add_axes(_KEY[wide]), inks, words, wide)
 
-    drawn: list[Html] = []
-    description = _in_words(x, y, grid, marks, by_ratio)
-    with svg.style():
-        for wide in (True, False):
-            made = svg.figure(*((800, 470) if wide else (400, 480)))
-            axes = made.add_axes((0.085, 0.12, 0.5, 0.851) if wide else (0.15, 0.265, 0.83, 0.6917))
-            key = made.add_axes((0.645, 0.12, 0.03, 0.78) if wide else (0.15, 0.085, 0.83, 0.035))
-            for each in (axes, key):
-                each.patch.set_visible(False)
-            draw(axes, key, wide)
-            drawn.append(svg.embed(made, f"{name}-{'wide' if wide else 'narrow'}", title, description))
-    return Chart(name, description, drawn[0], drawn[1])
+    return drawn_twice(name, title, _in_words(x, y, grid, marks, by_ratio), _WIDE, _NARROW, draw)
 
 
 def _checked(
@@ -121,18 +115,9 @@ def _mark(axes: Axes, marks: Sequence[Mark], x: NDArray[np.float64], y: NDArray[
             )  # fmt: skip
 
 
-def _dress(axes: Axes, labels: tuple[str, str]) -> None:
-    for side in axes.spines.values():
-        side.set_color(COLOURS["grid"])
-    axes.tick_params(length=0, pad=6)
-    for axis, label in ((axes.xaxis, labels[0]), (axes.yaxis, labels[1])):
-        axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}".replace("-", "−")))
-        axis.set_label_text(label)
-
-
 def _draw_key(key: Axes, inks: Sequence[float], words: Sequence[str], wide: bool) -> None:
     """The bands beside each other with the losses at their borders."""
+    key.patch.set_visible(False)
     for place, ink in enumerate(inks):
         span = key.axhspan if wide else key.axvspan
         span(place, place + 1, color=COLOURS["sharpness"], alpha=ink, lw=0)
@@ -148,9 +133,7 @@ def _draw_key(key: Axes, inks: Sequence[float], words: Sequence[str], wide: bool
         key.get_xticklabels()[0].set_horizontalalignment("left")  # the ends stay inside the drawing
         key.get_xticklabels()[-1].set_horizontalalignment("right")
         key.set_yticks([])
-    key.tick_params(length=0, pad=6)
-    for side in key.spines.values():
-        side.set_color(COLOURS["grid"])
+    dress(key, sides=_SIDES, grid=None)
     key.annotate("loss", (0, 1), (0, 12 if wide else 7), "axes fraction", "offset points", color=COLOURS["ink"],
                  fontweight="bold")  # fmt: skip
 

@@ -11,7 +11,8 @@ from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing
 from sgdscope.report import edge_map_figure, noise_figure, spectrum_figure
 from sgdscope.report.advice import SPIKE, advice, has_edge, outlook
-from sgdscope.report.figures import Chart, caption, loss_chart, noise_scale_chart, stability_chart
+from sgdscope.report.chart import Chart
+from sgdscope.report.figures import caption, loss_chart, noise_scale_chart, stability_chart
 from sgdscope.report.gauge import SCALE, gauge
 from sgdscope.report.markup import Html, bar, first, join, section, short, source, table, text, tied, whole, with_doubt
 from sgdscope.report.shape import NoiseShape, SpectrumShape

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from sgdscope.report import svg
-from sgdscope.report.figures import Chart
+from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, number, ticks
 from sgdscope.report.markup import first, percent, whole, with_doubt
 from sgdscope.report.shape import SpectrumShape
 from sgdscope.report.svg import COLOURS
 
+_WIDE = Canvas(800, 340, (0.09, 0.17, 0.895, 0.77))
+_NARROW = Canvas(400, 320, (0.16, 0.175, 0.81, 0.75))
 _BARS = 80
 """Most bars drawn."""
 _REACH = 1.7
@@ -32,22 +33,20 @@ def spectrum_chart(found: SpectrumShape, edge: float | None, formula: str = "2 /
     room = 0.04 * (right - left)
     least = 0.5 if found.parameters else float(counts[counts > 0].min()) / 2
     most = float(counts.max())
-    drawn = []
-    with svg.style():
-        for wide in (True, False):
-            made = svg.figure(*((800, 340) if wide else (400, 320)))
-            axes = made.add_axes((0.09, 0.17, 0.895, 0.77) if wide else (0.16, 0.175, 0.81, 0.75))
-            axes.patch.set_visible(False)
-            axes.set_yscale("log")
-            axes.set_xlim(left - room, right + (3 * room if shown is None and edge else room))
-            axes.set_ylim(least, most * (6 if wide else 9))
-            _bars(axes, edges, counts, least)
-            _top(axes, found, wide, least)
-            _edge(axes, edge, shown, formula)
-            _dress(axes, found, wide)
-            name = f"spectrum-{'wide' if wide else 'narrow'}"
-            drawn.append(svg.embed(made, name, "Spectrum of the Hessian", _described(found, edge)))
-    return Chart("spectrum", _described(found, edge), drawn[0], drawn[1])
+
+    def draw(axes: Axes, wide: bool) -> None:
+        axes.set_yscale("log")
+        axes.set_xlim(left - room, right + (3 * room if shown is None and edge else room))
+        axes.set_ylim(least, most * (6 if wide else 9))
+        _bars(axes, edges, counts, least)
+        _top(axes, found, least)
+        _edge(axes, edge, shown, formula)
+        dress(axes, "eigenvalue: curvature of a direction",
+              "eigenvalues" if found.parameters else "share of eigenvalues")  # fmt: skip
+        ticks(axes.xaxis, MaxNLocator(7 if wide else 4), number)
+        ticks(axes.yaxis, LogLocator(subs=(1.0,), numticks=6), lambda n: f"{n:,.0f}" if n >= 1 else f"{n:.2g}")
+
+    return drawn_twice("spectrum", "Spectrum of the Hessian", _described(found, edge), _WIDE, _NARROW, draw)
 
 
 def bars(found: SpectrumShape) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -108,7 +107,7 @@ def _bars(axes: Axes, edges: NDArray[np.float64], counts: NDArray[np.float64], l
                  lw=0, zorder=2)  # fmt: skip
 
 
-def _top(axes: Axes, found: SpectrumShape, wide: bool, least: float) -> None:
+def _top(axes: Axes, found: SpectrumShape, least: float) -> None:
     height = np.full(len(found.top), least * (axes.get_ylim()[1] / least) ** 0.06)
     axes.scatter(found.top, height, 52, marker="v", color=COLOURS["full"], edgecolors=COLOURS["paper"], linewidths=0.8,
                  zorder=5)  # fmt: skip
@@ -123,19 +122,3 @@ def _edge(axes: Axes, edge: float | None, shown: float | None, formula: str) -> 
     elif edge is not None and edge > 0:
         axes.annotate(f"{formula} = {edge:.3g} →", (1, 1), (-2, -1), "axes fraction", "offset points", ha="right",
                       **style)  # fmt: skip
-
-
-def _dress(axes: Axes, found: SpectrumShape, wide: bool) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(COLOURS["grid"])
-    axes.grid(axis="y", color=COLOURS["grid"], lw=0.8, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, which="both")
-    axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}".replace("-", "−")))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:.2g}"))
-    axes.set_xlabel("eigenvalue: curvature of a direction", labelpad=2)
-    axes.set_ylabel("eigenvalues" if found.parameters else "share of eigenvalues", labelpad=2)
