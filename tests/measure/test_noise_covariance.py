@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from tests.cases import CASES, by_case, dense
 from torch import nn
 
-from sgdscope.measure import noise_covariance
+from sgdscope.measure import leading_eigenpairs, noise_covariance
 from sgdscope.per_sample import per_sample_gradients
 from sgdscope.risk import Risk
 
@@ -108,15 +108,31 @@ def test_noise_that_does_not_know_the_curvature():
     assert found.settings["supported"] == "constant"
 
 
-def test_errors_shrink_and_cover():
-    risk = logistic(10_000)
-    truth = noise_covariance(risk, 3, samples=10_000, tolerance=1e-5)
-    inside = 0
-    for seed in range(40):
-        found = noise_covariance(risk, 3, samples=400, tolerance=1e-5, generator=torch.Generator().manual_seed(seed))
-        inside += abs(found.value[0] - truth.value[0]) <= 2 * found.standard_error[0]
-    assert inside >= 34
-    assert truth.standard_error == (0, 0, 0)
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "samples"), [(4000, 200), (600, 300)])
+def test_errors_are_those_of_repeated_draws(size, samples):
+    """Of the loss and of the variances; of half of the data they are smaller by the root of two."""
+    risk = logistic(size)
+    pairs = leading_eigenpairs(risk, 2, tolerance=1e-4)
+    truth = noise_covariance(risk, samples=size, eigenpairs=pairs)
+    assert truth.beside["loss"].value == pytest.approx(risk.value(), rel=1e-12)
+    assert (truth.beside["loss"].standard_error, truth.standard_error) == (0, (0, 0))
+    g = torch.Generator().manual_seed(0)
+    draws = [noise_covariance(risk, samples=samples, eigenpairs=pairs, generator=g) for _ in range(60)]
+    for of in (lambda e: (e.beside["loss"].value, e.beside["loss"].standard_error),
+               lambda e: (e.value[0], e.standard_error[0])):  # fmt: skip
+        values, errors = torch.tensor([of(e) for e in draws], dtype=torch.float64).T
+        assert float(values.std() / errors.square().mean().sqrt()) == pytest.approx(1, abs=0.22)
+        assert float((values.mean() - of(truth)[0]) / values.std()) == pytest.approx(0, abs=0.4)
+
+
+def test_a_loss_of_few_samples_has_an_error_too():
+    risk = CASES[0].risk()
+    found = noise_covariance(risk, 2, samples=9).beside["loss"]
+    losses = torch.tensor([risk.value(risk.source.take(torch.tensor([i]))) for i in range(12)], dtype=torch.float64)
+    assert abs(found.value - float(losses.mean())) <= 4 * found.standard_error
+    assert found.standard_error == pytest.approx(float(losses.std()) * (1 / 9 - 1 / 12) ** 0.5, rel=0.4)
+    assert (found.count, found.unit) == (9, "loss")
 
 
 def test_bad_input():

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sgdscope.batches import length
+from sgdscope.batches import Batch, length, map_tensors
 from sgdscope.estimate import Estimate
 from sgdscope.measure.gradient_noise import SQUARED_SLOPE, gradient_noise
 from sgdscope.measure.leading_eigenvalues import leading_eigenpairs
@@ -27,7 +27,7 @@ from sgdscope.vectors import Vector
 Kind = Literal["hessian", "gauss_newton"]
 
 _GROUPS = 32
-"""Groups of samples that the jackknife leaves out in turn."""
+"""Groups of samples that the jackknife leaves out in turn, and whose mean losses are compared."""
 
 
 def noise_covariance(
@@ -43,7 +43,8 @@ def noise_covariance(
     r"""Variance of the per-sample gradient along the `k` leading eigenvectors of the Hessian, against the eigenvalues.
 
     `value`: the variances :math:`\Sigma_{jj}`, in loss² / parameter², by descending eigenvalue, with standard errors
-    (jackknife over samples; 0 where all data were taken, for these eigenvectors). In `beside`:
+    as estimates of those over all data, for these eigenvectors (jackknife over samples, times
+    :math:`\sqrt{1 - n/N}` for n of N: 0 where all were taken). In `beside`:
 
     - ``eigenvalues``: :math:`\lambda_j` with residuals;
     - ``slope``: of the elements of Σ on those of H through the origin, :math:`\sum_j \Sigma_{jj} \lambda_j / \sum_j
@@ -55,7 +56,7 @@ def noise_covariance(
     - ``exponent``: of :math:`\Sigma_{jj} \propto \lambda_j^p`, by least squares in logarithms (k ≥ 3): 0 is noise that
       does not know the curvature, 1 noise proportional to it;
     - ``alignment``: share of tr Σ along these eigenvectors;
-    - ``loss``: to tell Σ ∝ loss × H from Σ ∝ H at several points of a run.
+    - ``loss``: mean over the samples, to tell Σ ∝ loss × H from Σ ∝ H at several points of a run.
 
     ``settings["supported"]`` is the noise model that the exponent supports within two standard errors: ``"constant"``,
     ``"proportional to the Hessian"``, ``"neither"`` or ``"undecided"``.
@@ -81,21 +82,26 @@ def noise_covariance(
     noise = gradient_noise(risk, samples=samples if samples <= 256 else 256, exact_gradient=False, generator=generator)
     cost = pairs.cost + noise.cost
     batch = risk.draw(samples, generator)
-    count, loss = length(batch), risk.value(batch)
+    count = length(batch)
+    left = 1.0 if risk.random else 1 - count / risk.size  # of a variance, drawing without replacement
+    loss, loss_error = _mean_loss(risk, batch)
     slopes = directional_derivatives(risk, batch, vectors).double().cpu()
     cost += (1 / 3 + len(vectors)) * count / risk.size
-    if not bool(torch.isfinite(slopes).all()) or noise.value is None:
+    if not bool(torch.isfinite(slopes).all()) or not math.isfinite(loss_error) or noise.value is None:
         return Estimate.failed(name, "the loss or its derivatives are not finite", status="diverged", cost=cost)
     eigenvalues = torch.tensor(pairs.value, dtype=torch.float64)
-    exhaustive = count == risk.size and not risk.random
     leave_out = _leaving_out(slopes)
 
     def with_error(statistic: Callable[[Tensor], float]) -> tuple[float, float]:
         """Of a statistic of the (k, n) slopes."""
-        return statistic(slopes), 0.0 if exhaustive else _spread([statistic(rest) for rest in leave_out])
+        spread = _spread([statistic(rest) for rest in leave_out]) if left > 0 else 0.0
+        return statistic(slopes), math.sqrt(left) * spread
 
     variances = [with_error(lambda x, j=j: float(x[j].var())) for j in range(len(slopes))]  # type: ignore[misc]
-    found: dict[str, Estimate] = {"eigenvalues": pairs, "loss": Estimate("loss", loss, count=count)}
+    found: dict[str, Estimate] = {
+        "eigenvalues": pairs,
+        "loss": Estimate("loss", loss, math.sqrt(left) * loss_error, count=count, unit="loss"),
+    }  # fmt: skip
 
     def add(what: str, statistic: Callable[[Tensor], float], unit: str = "") -> None:
         value, error = with_error(statistic)
@@ -111,9 +117,10 @@ def noise_covariance(
     enough = int(positive.sum()) >= 3 and bool((slopes[positive].var(1) > 0).all())
     supported = "undecided"
     if enough and float(eigenvalues[positive].log().var()) > 1e-6:
-        exponent, sampling, scatter = _exponent(slopes, leave_out, eigenvalues, positive, exhaustive)
-        found["exponent"] = Estimate("exponent", exponent, math.hypot(sampling, scatter), count=count)
-        supported = _supported(exponent, math.hypot(sampling, scatter))
+        exponent, sampling = with_error(lambda x: _exponent(x, eigenvalues, positive)[0])
+        error = math.hypot(sampling, _exponent(slopes, eigenvalues, positive)[1])
+        found["exponent"] = Estimate("exponent", exponent, error, count=count)
+        supported = _supported(exponent, error)
     total, total_error = noise.value, noise.standard_error
     assert isinstance(total, float)
     assert isinstance(total_error, float)
@@ -126,6 +133,20 @@ def noise_covariance(
         unit=SQUARED_SLOPE, beside=found, status=pairs.status, reason=pairs.reason,
         settings={"samples": count, "mode": risk.mode, "kind": kind, "supported": supported, "noise": noise.value},
     )  # fmt: skip
+
+
+def _mean_loss(risk: Risk, batch: Batch) -> tuple[float, float]:
+    """Mean loss of a batch of independent samples, and its standard error from the means of groups of them."""
+    count = length(batch)
+    means, weights = [], []
+    for index, group in enumerate(torch.arange(count).tensor_split(min(_GROUPS, count))):
+        first, past = int(group[0]), int(group[-1]) + 1
+        part = map_tensors(lambda t: t[first:past] if t.ndim else t, batch)  # noqa: B023 (used at once)
+        means.append(risk.value(part, seed=index))
+        weights.append(len(group) / count)
+    m, w = torch.tensor([means, weights], dtype=torch.float64)
+    mean = (w * m).sum()
+    return float(mean), float(((w * (m - mean).square()).sum() / (len(means) - 1)).sqrt())
 
 
 def _covariance(slopes: Tensor) -> Tensor:
@@ -147,21 +168,14 @@ def _correlation(variances: Tensor, eigenvalues: Tensor) -> float:
     return float(torch.corrcoef(both)[0, 1].clamp(-1, 1)) if float(spread.min()) > 0 else 0.0
 
 
-def _exponent(
-    slopes: Tensor, leave_out: list[Tensor], eigenvalues: Tensor, positive: Tensor, exhaustive: bool
-) -> tuple[float, float, float]:
-    """The p of Σ_jj ∝ λ_j^p; its error from sampling, and from the scatter of the directions around the line."""
+def _exponent(slopes: Tensor, eigenvalues: Tensor, positive: Tensor) -> tuple[float, float]:
+    """The p of Σ_jj ∝ λ_j^p, and its error from the scatter of the directions around the line."""
     x = eigenvalues[positive].log()
     x = x - x.mean()
-
-    def fit(part: Tensor) -> float:
-        return float((x * part[positive].var(1).log()).sum() / x.square().sum())
-
-    p = fit(slopes)
     y = slopes[positive].var(1).log()
+    p = float((x * y).sum() / x.square().sum())
     rest = y - y.mean() - p * x
-    scatter = math.sqrt(float(rest.square().sum()) / max(len(x) - 2, 1) / float(x.square().sum()))
-    return p, 0.0 if exhaustive else _spread([fit(part) for part in leave_out]), scatter
+    return p, math.sqrt(float(rest.square().sum()) / max(len(x) - 2, 1) / float(x.square().sum()))
 
 
 def _supported(exponent: float, error: float) -> str:
