@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, TensorDataset
 from torch.utils.data import WeightedRandomSampler as Weighted
 
-from sgdscope.batches import BatchListSource, TensorSource, draw_indices, length, map_tensors, source_of
+from sgdscope.batches import BatchListSource, Sweep, TensorSource, draw_indices, length, map_tensors, source_of
 
 X, Y = torch.arange(24.0).reshape(12, 2), torch.arange(12)
 
@@ -118,3 +118,22 @@ def test_mappings_keep_their_type():
     assert type(doubled) is UserDict
     assert torch.equal(doubled["x"], 2 * X)
     assert doubled["name"] == "a"
+
+
+def test_a_sweep_uses_every_sample_once_before_any_again():
+    sweep = Sweep(10, 3, torch.Generator().manual_seed(0))
+    batches = [sweep() for _ in range(7)]
+    for first in (0, 3):
+        once = torch.cat(batches[first : first + 3])
+        assert len(set(once.tolist())) == 9  # the tenth is left out, another each time
+    assert all(len(batch) == 3 for batch in batches)
+    same = Sweep(10, 3, torch.Generator().manual_seed(0))
+    assert all(torch.equal(batch, same()) for batch in batches)
+
+
+def test_each_batch_of_a_sweep_is_uniform():
+    sweep = Sweep(5, 2, torch.Generator().manual_seed(1))
+    counts = torch.zeros(5)
+    for _ in range(4000):
+        counts[sweep()] += 1
+    assert torch.allclose(counts / 1600, torch.ones(5), atol=0.06)

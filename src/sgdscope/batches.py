@@ -113,6 +113,26 @@ def draw_indices(size: int, count: int, generator: torch.Generator, *, replaceme
     return torch.tensor(list(chosen))
 
 
+class Sweep:
+    """Draws batches that share no sample until the data are used up; each alone is uniform, as `draw_indices` has it.
+
+    Means over them scatter less than over independent ones: what is additive over samples cancels within a sweep.
+    """
+
+    def __init__(self, size: int, batch_size: int, generator: torch.Generator) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self._generator = generator
+        self._left = torch.empty(0, dtype=torch.long)
+
+    def __call__(self) -> Tensor:
+        """Indices of the next batch."""
+        if len(self._left) < self.batch_size:
+            self._left = draw_indices(self.size, self.size, self._generator)
+        batch, self._left = self._left[: self.batch_size], self._left[self.batch_size :]
+        return batch
+
+
 class TensorSource(Source):
     """Tensors that share their leading dimension, in any structure."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sgdscope import vectors
-from sgdscope.batches import Batch, draw_indices
+from sgdscope.batches import Batch, Sweep, draw_indices
 from sgdscope.chain import NotAChainError, check_chain
 from sgdscope.chain.curvature import batch_curvatures
 from sgdscope.chain.products import Kind
@@ -163,16 +163,19 @@ def _relative_error(statistic: str, curvatures: list[float], norms: list[float])
 
 def draws(
     risk: Risk, batch_size: int, kind: Kind, method: Method, lr: float | None, replacement: bool,
-    generator: torch.Generator, limit: int,
+    generator: torch.Generator, limit: int, sweep: Sweep | None = None,
 ) -> Iterator[tuple[str, float, list[tuple[float, float]]]]:  # fmt: skip
-    """Groups of draws as (method used, cost in batch gradients, pairs of gᵀHg and ‖g‖²)."""
+    """Groups of draws as (method used, cost in batch gradients, pairs of gᵀHg and ‖g‖²).
+
+    Independent draws, or those of `sweep`, which a source that gives whole batches only does not take.
+    """
     drawn = 0
     if method in ("auto", "exact") and chain_refusal(risk) == "":
         convolved = any(isinstance(m, nn.Conv2d) for m in risk.model.modules())
         at_once = max(1, min((_GROUP_CONVOLVED if convolved else min(_GROUP, risk.chunk_size)) // batch_size, 64))
         while drawn < limit:
             count = min(at_once, limit - drawn)
-            batch = _joined_draws(risk, batch_size, count, replacement, generator)
+            batch = _drawn(risk, batch_size, count, replacement, generator, sweep)
             found = batch_curvatures(risk, batch, batch_size)
             curvatures = found.curvatures if kind == "hessian" else found.gauss_newton
             pairs = list(zip(curvatures.tolist(), found.squared_norms.tolist(), strict=True))
@@ -181,7 +184,10 @@ def draws(
         return
     probe = probes.Probe(risk, lr)
     while drawn < limit:
-        batch = risk.draw(batch_size, generator, replacement=replacement)
+        if risk.source.batch_lengths is None:
+            batch = _drawn(risk, batch_size, 1, replacement, generator, sweep)
+        else:
+            batch = risk.draw(batch_size, generator, replacement=replacement)
         drawn += 1
         if method in ("auto", "exact"):
             try:
@@ -204,10 +210,15 @@ def exact_curvature(risk: Risk, batch: Batch, *, seed: int = 0, kind: Kind = "he
         return hessian.curvature(gradient), vectors.dot(gradient, gradient)
 
 
-def _joined_draws(risk: Risk, batch_size: int, count: int, replacement: bool, generator: torch.Generator) -> Batch:
-    """`count` independent batches one after the other in one."""
+def _drawn(
+    risk: Risk, batch_size: int, count: int, replacement: bool, generator: torch.Generator, sweep: Sweep | None
+) -> Batch:
+    """`count` batches one after the other in one."""
     with torch.inference_mode(False):
-        indices = [draw_indices(risk.size, batch_size, generator, replacement=replacement) for _ in range(count)]
+        if sweep is not None:
+            indices = [sweep() for _ in range(count)]
+        else:
+            indices = [draw_indices(risk.size, batch_size, generator, replacement=replacement) for _ in range(count)]
         return risk.to_device(risk.source.take(torch.cat(indices)))
 
 
