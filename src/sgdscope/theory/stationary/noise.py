@@ -81,11 +81,11 @@ class DiagonalNoise:
         square, product = inputs**2, inputs * targets
         of_square, of_product = _deviations(square), _deviations(product)
         return cls(
-            np.mean(of_square**2),
-            np.mean(of_square * of_product),
-            np.mean(of_product**2),
-            square.mean(),
-            product.mean(),
+            float(np.mean(of_square**2)),
+            float(np.mean(of_square * of_product)),
+            float(np.mean(of_product**2)),
+            float(square.mean()),
+            float(product.mean()),
         )
 
     @classmethod
