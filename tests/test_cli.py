@@ -135,6 +135,13 @@ def test_report_and_list(finished, tmp_path, command):
     assert out.split("\t")[:3] == [str(finished), "finished", "step 20"]
 
 
+def test_every_quantity_of_a_run_is_explained_in_its_report(finished, tmp_path, command):
+    assert command("report", finished, "--out", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "critical batch size" in page
+    assert "Not in the glossary" not in page
+
+
 def test_list_goes_on_past_what_it_cannot_read(finished, tmp_path, command):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "manifest.json").write_text("{")

@@ -141,6 +141,13 @@ def test_with_error(value, error, text):
     assert with_error(value, error) == text
 
 
+def test_one_digit_of_the_error_where_asked_for():
+    assert with_error(0.7293, 0.0098, digits=1) == "0.73 ± 0.01"
+    assert with_error(5.89, 0.83, digits=1) == "5.9 ± 0.8"
+    assert with_error(4549.0, 620.0, digits=1) == "4549 ± 600"
+    assert with_error(5.04e-05, 1e-06, digits=1) == "5e-05 ± 1e-06"
+
+
 @given(st.floats(-1e300, 1e300), st.floats(0, 1e300))
 def test_with_error_is_short_and_true(value, error):
     text = with_error(value, error)

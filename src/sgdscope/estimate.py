@@ -225,11 +225,13 @@ class Estimate:
         )
 
 
-def with_error(value: float, error: float | None) -> str:
-    """`value ± error` with the error to two digits and the value to the same place.
+def with_error(value: float, error: float | None, *, digits: int = 2) -> str:
+    """`value ± error` with the error to two `digits` and the value to the same place.
 
     >>> with_error(38.9123, 0.412)
     '38.91 ± 0.41'
+    >>> with_error(38.9123, 0.412, digits=1)
+    '38.9 ± 0.4'
     >>> with_error(38.9123, None)
     '38.9'
     >>> with_error(1234567.8, 4200)
@@ -239,13 +241,13 @@ def with_error(value: float, error: float | None) -> str:
         return f"{value:.3g}"
     if error == 0:
         return f"{value:.6g} ± 0"
-    error = float(f"{error:.1e}")  # rounding may move it to the next decade
-    place = math.floor(math.log10(error)) - 1
+    error = float(f"{error:.{digits - 1}e}")  # rounding may move it to the next decade
+    place = math.floor(math.log10(error)) - (digits - 1)
     size = max(abs(value), error)
     if 1e-4 <= size < 1e6 and place >= -10:
         return f"{value:.{max(-place, 0)}f} ± {error:.{max(-place, 0)}f}"
-    digits = math.floor(math.log10(abs(value))) - place + 1 if value else 1
-    return f"{value:.{min(max(digits, 1), 12)}g} ± {error:.2g}"
+    figures = math.floor(math.log10(abs(value))) - place + 1 if value else 1
+    return f"{value:.{min(max(figures, 1), 12)}g} ± {error:.{digits}g}"
 
 
 def short(estimate: Estimate) -> str:

@@ -45,7 +45,7 @@ def test_every_map_is_drawn(name: str, path: str) -> None:
         assert "inf" not in drawing
         assert set(re.findall(r"#[0-9a-fA-F]{6}\b", drawing)) == set()
         assert {"safe", "unsafe: the loss spikes", "edge", "batch size"} <= set(words(drawing))
-    assert caption(found)
+    assert all(caption(found))
 
 
 def test_what_a_tired_reader_finds() -> None:
@@ -57,29 +57,35 @@ def test_what_a_tired_reader_finds() -> None:
     assert "var(--good)" in chart.wide
     assert "var(--bad)" in chart.wide
     assert "learning rate 0.7 at batch size 8, unsafe" in chart.description
-    said = caption(found)
-    assert said.startswith(
-        "At batch size 8 the edge is at a learning rate of 0.50 ± 0.01; this run's 0.7 stands at 1.41"
+    assert caption(found)[0] == (
+        "At batch size 8 the edge is at a learning rate of 0.50 ± 0.01; this run's 0.7 stands at 1.41 ± 0.03 of it. "
+        "At this learning rate a batch size of 32 or 64 is safe, of those measured."
     )
-    assert "of the batch sizes measured 32 and 64 are safe" in said
+
+
+def test_a_small_learning_rate_keeps_its_digits() -> None:
+    settings = {**MAPS["usual"].settings, "lr": 7e-5, "threshold_times_lr": 2e-4}
+    small = replace(MAPS["usual"], value=tuple(1e-4 * e for e in MAPS["usual"].value or ()), settings=settings,
+                    standard_error=tuple(1e-4 * e for e in MAPS["usual"].standard_error or ()))  # type: ignore  # fmt: skip
+    assert "a learning rate of 5e-05 ± 1e-06; this run's 7e-05" in caption(EdgeMap(small))[0]
 
 
 def test_the_way_is_drawn_where_there_was_one() -> None:
     came_down = EdgeMap(MAPS["usual"], PATHS["the edge came down"])
     assert "edge 30 at step 0 ↑" in words(edge_map_chart(came_down).wide)
-    assert "Dotted: the way of the edge" in caption(came_down)
-    assert "Small dots" not in caption(came_down)
-    assert "Small dots: where the run was before." in caption(EdgeMap(MAPS["usual"], PATHS["the run moved"]))
+    assert "Dotted: the way of the edge" in caption(came_down)[1]
+    assert "Small dots" not in caption(came_down)[1]
+    assert "Small dots: where the run was before." in caption(EdgeMap(MAPS["usual"], PATHS["the run moved"]))[1]
     plain = EdgeMap(MAPS["usual"], (Passed(0, 0.7, 8, 0.51),))
     assert not any("at step" in word for word in words(edge_map_chart(plain).wide))
 
 
 def test_doubts_are_told() -> None:
     coarse = EdgeMap(replace(MAPS["usual"], status="few_samples", reason="standard error 4 %"))
-    assert "Coarser than asked for: standard error 4 %." in caption(coarse)
+    assert "Coarser than asked for: standard error 4 %." in caption(coarse)[1]
     settings = {**MAPS["usual"].settings, "threshold": "2 (1 − β) / lr"}
-    assert "larger ones bear more" in caption(EdgeMap(replace(MAPS["usual"], settings=settings)))
-    assert "none of the batch sizes measured is safe" in caption(EdgeMap(MAPS["far above"]))
+    assert "larger ones bear more" in caption(EdgeMap(replace(MAPS["usual"], settings=settings)))[1]
+    assert "none of the batch sizes measured is safe" in caption(EdgeMap(MAPS["far above"]))[0]
 
 
 def test_on_the_page(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_companions_are_listed_in_edge_units(tmp_path: Path) -> None:
         writer.append(5, Estimate("batch_sharpness", 2.0, 0.2, unit=CURVATURE, beside=beside))
     numbers = Reader(report.render(open_run(tmp_path / "run"))).text.split("All numbers")[1]
     assert "3.00 ± 0.20" in numbers
+    assert "Recorded as batch_sharpness" in numbers
     assert "0.75 ± 0.05" in numbers
 
 
@@ -233,7 +234,8 @@ def test_numbers_for_a_glance_and_in_full() -> None:
     assert short(Estimate("x", 0.5)) == "0.50"
     assert short(Estimate("x", 12.0, 3.0)) == "12 ± 3"
     assert short(Estimate.failed("x", "why")) == "not measured"
-    assert full(Estimate("x", (3.0, 2.0), (0.1, 0.2))) == "3.00 ± 0.10, 2.00 ± 0.20"
+    assert full(Estimate("x", (3.0, -2.0), (0.1, 0.2))) == "3.00\u00a0±\u00a00.10, −2.00\u00a0±\u00a00.20"
+    assert full(Estimate("x", 0.0728286, 0.0)) == full(Estimate("x", 0.0728286)) == "0.07283"
     assert full(Estimate("x", tuple(float(k) for k in range(9)))).endswith("… (9 in all)")
     assert source("A 2412.20553, p. 1") == (
         'A <a href="https://arxiv.org/abs/2412.20553" rel="noreferrer">2412.20553</a>, p. 1'
@@ -314,3 +316,17 @@ def test_the_room_left_is_told_as_a_factor(tmp_path: Path) -> None:
     words = Reader(report.render(run)).text
     assert "about 1.7 times the present learning rate" in words  # 4 / 2.4, not 4 over the mean
     assert "still rising, so the room shrinks" in words
+
+
+def test_the_cost_at_the_end_of_a_run_is_told_apart(tmp_path: Path) -> None:
+    with RunWriter.create(tmp_path / "run", manifest()) as writer:
+        writer.append(9, Estimate("loss", 1.0, count=9))
+        writer.append(9, Estimate("spectrum", (1.0,), cost=110, unit=CURVATURE))
+        seconds = {"lambda_max": 0.0, "training loss": 0.5, "final readings": 1.25}
+        writer.append(9, Estimate("monitor_share", 0.031, settings={"seconds": seconds}))
+    run = open_run(tmp_path / "run")
+    read = Reader(report.render(run)).text.split("Cost of watching")[1].split("All numbers")[0]
+    assert "3.1 % of the run's wall time, and readings at its end 1.2 s more" in read
+    assert re.search(r"training loss 1 – 0.5 s 29 %", read)
+    assert re.search(r"largest eigenvalues of the Hessian 1 110 – –", read)
+    assert "λ_max" not in read  # neither read nor paid for

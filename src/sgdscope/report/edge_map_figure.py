@@ -14,8 +14,8 @@ from matplotlib.ticker import FixedLocator, LogLocator
 from numpy.typing import NDArray
 
 from sgdscope.edge_map import SPIKE, EdgeMap, Passed
-from sgdscope.estimate import short
 from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, ticks
+from sgdscope.report.markup import first, short, with_doubt
 from sgdscope.report.svg import COLOURS
 
 Floats = NDArray[np.float64]
@@ -55,20 +55,21 @@ def edge_map_chart(found: EdgeMap) -> Chart:
     return drawn_twice("edge-map", "What-if map", _described(found), _WIDE, _NARROW, draw)
 
 
-def caption(found: EdgeMap) -> str:
+def caption(found: EdgeMap) -> tuple[str, str]:
     """What the map says about this run, and what its marks mean."""
-    here = found.position()
-    said = []
-    if here.value is not None:
-        said.append(
-            f"At batch size {found.batch_size} the edge is at a learning rate of "
-            f"{short(found.edge_at(found.batch_size))}; this run's {found.lr:g} stands at {short(here)} of it."
-        )
     safe = found.safe_batch_sizes()
-    if safe:
-        said.append(f"At this learning rate, of the batch sizes measured {_listed(safe)} are safe.")
-    else:
-        said.append("At this learning rate none of the batch sizes measured is safe.")
+    lead = "At this learning rate " + (
+        "none of the batch sizes measured is safe." if not safe else
+        f"a batch size of {_listed(safe)} is safe, of those measured."
+    )  # fmt: skip
+    here, edge = found.position(), found.edge_at(found.batch_size)
+    if here.value is not None:
+        lead = (
+            f"At batch size {found.batch_size} the edge is at a learning rate of "
+            f"{with_doubt(float(edge), first(edge.standard_error), digits=1)}; this run's {found.lr:g} stands at "
+            f"{short(here)} of it. {lead}"
+        )
+    said = ["Every batch size has an edge of its own."]
     said.append(f"Band: two standard errors. Red begins at {SPIKE:g} times the edge, where every change tried spiked.")
     if _trail(found):
         said.append("Dotted: the way of the edge at the run's own batch size since its first reading.")
@@ -81,7 +82,7 @@ def caption(found: EdgeMap) -> str:
     if found.estimate.status != "ok":
         said.append(f"Coarser than asked for: {found.estimate.reason}.")
     said.append("It holds for the weights of the last reading: once a change is made, the edge moves.")
-    return " ".join(said)
+    return lead, " ".join(said)
 
 
 def _described(found: EdgeMap) -> str:
@@ -157,16 +158,16 @@ def _way(axes: Axes, found: EdgeMap, trail: Sequence[Passed], stops: Sequence[tu
     """The edge's way at the run's batch size, and the run's own way if it moved."""
     if trail:
         now = float(found.edge_at(found.batch_size))
-        first = trail[0]
+        oldest = trail[0]
         low, high = axes.get_ylim()
-        start = min(first.edge, high * (low / high) ** 0.13)  # below the word in the corner
+        start = min(oldest.edge, high * (low / high) ** 0.13)  # below the word in the corner
         beside = found.batch_size / _BESIDE
         axes.plot([beside] * 2, [start, now], color=COLOURS["edge"], lw=1.5, dashes=(1, 2), zorder=4)
-        more = " ↑" if first.edge > start else ""
+        more = " ↑" if oldest.edge > start else ""
         up = (
             17 if abs(math.log(start / found.lr)) < math.log(1.5) else 0
         )  # above the words at the arrow to half the batch
-        axes.annotate(f"edge {first.edge:.2g} at step {first.step:,}{more}", (beside, start), (-6, up), "data",
+        axes.annotate(f"edge {oldest.edge:.2g} at step {oldest.step:,}{more}", (beside, start), (-6, up), "data",
                       "offset points", ha="right", va="center", color=COLOURS["soft"], zorder=4)  # fmt: skip
     if len(stops) > 1:
         at = np.array(stops, dtype=np.float64)
@@ -175,4 +176,4 @@ def _way(axes: Axes, found: EdgeMap, trail: Sequence[Passed], stops: Sequence[tu
 
 
 def _listed(sizes: Sequence[int]) -> str:
-    return ", ".join(map(str, sizes[:-1])) + f" and {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
+    return ", ".join(map(str, sizes[:-1])) + f" or {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])

@@ -16,6 +16,8 @@ from sgdscope.report.markup import Html, bar, details, first, full, join, sectio
 MOST = 200
 """Rows of a table; what is beyond is counted."""
 _OPEN = 8  # failures shown without a click
+_SPENT_ON = {"training loss": "loss"}
+"""Names under which the monitor counts time, where they are not those of the rows."""
 
 Readings = dict[str, list[tuple[int, Estimate]]]
 
@@ -38,7 +40,8 @@ def cost(run: Run, found: Readings) -> Html:
     """What watching cost: share of time, and gradient evaluations and seconds per quantity."""
     share = next((e for _, e in reversed(found.get("monitor_share", [])) if e.value is not None), None)
     seconds = share.settings.get("seconds") if share is not None else None
-    spent = {str(k): float(v) for k, v in seconds.items() if _is_number(v)} if isinstance(seconds, Mapping) else {}
+    items = seconds.items() if isinstance(seconds, Mapping) else ()
+    spent = {_SPENT_ON.get(k, str(k)): float(v) for k, v in items if _is_number(v)}
     evaluations: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for _, _, e in run.rows:
@@ -50,16 +53,18 @@ def cost(run: Run, found: Readings) -> Html:
     total = sum(spent.values())
     rows = [
         [
-            text(entry(n).label), text(whole(counts[n])),
+            text(entry(n).label), text(whole(counts[n]) if counts[n] else "–"),
             text(f"{evaluations[n]:,.4g}" if evaluations[n] else "–"),
-            text(f"{spent[n]:.3g} s" if n in spent else "–"),
-            bar(spent[n] / total) if n in spent and total else Html("–"),
+            text(f"{spent[n]:.3g} s" if spent.get(n) else "–"),
+            bar(spent[n] / total) if spent.get(n) else Html("–"),
         ]
         for n in sorted(names, key=lambda n: -spent.get(n, 0.0))[:MOST]
     ]  # fmt: skip
     intro = None
     if share is not None:
-        intro = Html(f"Measuring took <strong>{100 * float(share):.2g} %</strong> of the wall time of this run.")
+        last = spent.get("final readings", 0.0)
+        beside = f", and readings at its end {last:.2g} s more (of which rows without a time are parts)" if last else ""
+        intro = Html(f"Measuring took <strong>{100 * float(share):.2g} %</strong> of the run's wall time{beside}.")
     headers = ("quantity", "readings", "gradient evaluations", "time", "share of measuring")
     return section(
         "cost", "Cost of watching", table(headers, rows, label="Cost per quantity", numeric=(1, 2, 3)), intro
@@ -78,7 +83,10 @@ def numbers(found: Readings, units: EdgeUnits) -> Html:
     headers = ("quantity", "latest value", "edge units", "step", "draws", "cost", "readings", "status")
     rest = len(found) - len(rows)
     more = Html(f'<p class="note">{rest:,} more quantities are in the records.</p>') if rest else Html("")
-    intro = text("Open a quantity for its definition, source and scope. ± is one standard error; cost is in gradients.")
+    intro = text(
+        "Open a quantity for its definition, source and scope. ± is one standard error, missing where nothing was "
+        "drawn at random; cost is in gradients."
+    )
     shown = table(headers, rows, label="Latest value of every quantity", numeric=(1, 2, 3, 4, 5, 6))
     return section("numbers", "All numbers", Html(shown + more), intro)
 
@@ -101,7 +109,7 @@ def _number(name: str, pairs: Sequence[tuple[int, Estimate]], units: EdgeUnits) 
     return [
         details(text(known.label), Html("".join(about)), quiet=True),
         Html(f"{full(latest)} {unit} {residual}"),
-        text(short(place)) if place is not None else Html(""),
+        text(short(place).replace("-", "−")) if place is not None else Html(""),
         text(whole(step)),
         text(whole(latest.count)),
         text(f"{latest.cost:,.3g}") if latest.cost else Html("–"),

@@ -78,6 +78,15 @@ GLOSSARY: dict[str, Entry] = {
         "can do. It is no edge.",
         curvature=True,
     ),
+    "gradient_signal": Entry(
+        "signal in a batch's gradient", "‖g‖² / E‖g_B‖²: which share of a batch's squared gradient is the full one's."
+    ),
+    "critical_batch_size": Entry(
+        "critical batch size",
+        "tr(HΣ) / gᵀHg, in samples: at this batch size noise costs a step of the best length half of its progress.",
+        f"{NOISE}, there B_noise",
+        "The noise scale weighed by curvature. It takes the loss to be quadratic along a step.",
+    ),
     "gradient_noise": Entry(
         "gradient noise, tr Σ",
         "tr Σ = E‖g_i‖² − ‖g‖²: the total variance of single samples' gradients g_i.",
@@ -185,8 +194,14 @@ GLOSSARY: dict[str, Entry] = {
         f"{EOSS} (the threshold); the curve through the batch sizes is derived here",
         "Says where the run would stand at once after a change, not where it would settle.",
     ),
+    "batch_sharpness_curve": Entry(
+        "batch sharpness by batch size",
+        "Batch sharpness at each batch size b of the what-if map, along (a₀ + a₁ / b + a₂ / b²) / (1 + d / b).",
+        "derived here",
+    ),
     "monitor_share": Entry(
-        "share of time spent watching", "Wall time spent measuring over wall time of the run so far, from 0 to 1."
+        "share of time spent watching",
+        "Wall time spent measuring over wall time of the run so far, from 0 to 1; readings at its end are not in it.",
     ),
 }
 

@@ -100,10 +100,10 @@ def bar(share: float) -> Html:
     return Html(f'<span class="bar"><span style="width:{width:.1f}%"></span></span>&nbsp;{width:.0f}&nbsp;%')
 
 
-def with_doubt(value: float, error: float | None) -> str:
-    """``value ± error``, or the value to two digits where there is no error; never 4e+03 for 4,000."""
+def with_doubt(value: float, error: float | None, *, digits: int = 2) -> str:
+    """``value ± error`` to so many `digits` of the error, or the value to two where there is none; never 4e+03."""
     if error:
-        return with_error(value, error)
+        return with_error(value, error, digits=digits)
     return f"{float(f'{value:.2g}'):,.10g}" if 1e-4 <= abs(value) < 1e9 else f"{value:.2g}"
 
 
@@ -129,11 +129,12 @@ def first(number: float | tuple[float, ...] | None) -> float:
 
 
 def full(estimate: Estimate, most: int = 5) -> Html:
-    """Every digit that means something: all components with their standard errors."""
+    """Every digit that means something: components with their standard errors, where there are any."""
     if estimate.value is None:
         return Html("–")
     values = estimate.value if isinstance(estimate.value, tuple) else (estimate.value,)
     errors = estimate.standard_error if isinstance(estimate.standard_error, tuple) else (estimate.standard_error,)
-    shown = [with_error(v, errors[min(i, len(errors) - 1)] if errors else None) for i, v in enumerate(values[:most])]
+    pairs = [(v, errors[min(i, len(errors) - 1)]) for i, v in enumerate(values[:most])]
+    shown = [with_error(v, e) if e else f"{v:.4g}" for v, e in pairs]
     rest = f" … ({len(values)} in all)" if len(values) > most else ""
-    return text(", ".join(shown) + rest)
+    return tied((", ".join(shown) + rest).replace("-", "−"))

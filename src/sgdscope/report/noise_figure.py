@@ -12,8 +12,8 @@ from matplotlib.ticker import LogLocator
 
 from sgdscope.estimate import Estimate, short
 from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, ticks
-from sgdscope.report.markup import first, percent, whole, with_doubt
-from sgdscope.report.shape import NoiseShape, part_of
+from sgdscope.report.markup import first, percent, with_doubt
+from sgdscope.report.shape import NoiseShape
 from sgdscope.report.svg import COLOURS
 
 _WIDE = Canvas(800, 380, (0.09, 0.15, 0.78, 0.82))
@@ -178,9 +178,3 @@ def _decades(axis: Axis, low: float, high: float) -> None:
     """Ticks at powers of ten, and at twice and five times those where they are few."""
     subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.5 else (1.0,)
     ticks(axis, LogLocator(subs=subs, numticks=9), lambda at: f"{at:.3g}".replace("e-0", "e-"))
-
-
-def samples_said(row: Estimate) -> str:
-    """Which part of the data a row looked at, in words; empty for all."""
-    part = part_of(row)
-    return "" if part is None else f"On {whole(part[0])} of {whole(part[1])} samples."

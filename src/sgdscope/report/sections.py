@@ -113,9 +113,8 @@ def edge_map(run: Run) -> Html:
     found = EdgeMap.of(run)
     if found is None:
         return Html("")
-    intro = text("Which learning rate is too large, at which batch size: every batch size has an edge of its own.")
-    shown = _figure(edge_map_figure.edge_map_chart(found), edge_map_figure.caption(found))
-    return section("edge-map", "What-if map", shown, intro)
+    lead, more = edge_map_figure.caption(found)
+    return section("edge-map", "What-if map", _figure(edge_map_figure.edge_map_chart(found), more), tied(lead))
 
 
 def stability(run: Run, standing: Standing, units: EdgeUnits) -> Html:
