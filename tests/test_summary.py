@@ -82,29 +82,68 @@ def test_where_no_theory_applies_the_edge_ratio_stands_alone(tmp_path):
     assert "λ_max" not in "\n".join(text.splitlines()[1:])
 
 
-@pytest.mark.parametrize(
-    ("supported", "said"),
-    [
-        ("constant", "scale 420 samples (batch 8); as strong in flat directions as in sharp ones"),
-        ("proportional to the Hessian", "scale 420 samples (batch 8); proportional to the curvature"),
-        ("neither", "scale 420 samples (batch 8); neither constant nor proportional to the curvature"),
-        ("undecided", "scale 420 samples (batch 8)"),
-    ],
-)
-def test_noise_in_one_line_and_negative_curvature_in_another(tmp_path, supported, said):
-    scale = Estimate("simple_noise_scale", 420.0, 20.0, unit="samples")
+def noted(path, *, scale_error=20.0, critical=None, supported="undecided"):
+    """A run at batch size 8 with its readings of noise and curvature at the end."""
+    scale = Estimate("simple_noise_scale", 420.0, scale_error, unit="samples")
     share = Estimate("negative_share", 0.018, 0.003)
-    measured = (
+    measured = [
         Estimate("gradient_noise", 1.0, beside={scale.name: scale}),
         Estimate("noise_covariance", (1.0,), (0.1,), settings={"supported": supported}),
         Estimate("spectrum", (1.0,), residual=(0.1,), beside={share.name: share}),
-    )
-    with RunWriter.create(tmp_path / "a", {"batch_size": 8}) as writer:
+    ]
+    if critical is not None:
+        measured.append(Estimate("gradient_noise_interaction", 1.0, beside={critical.name: critical}))
+    with RunWriter.create(path, {"batch_size": 8}) as writer:
         for estimate in measured:
             writer.append(100, estimate)
-    text = summary(open_run(tmp_path / "a"))
+    return summary(open_run(path))
+
+
+@pytest.mark.parametrize(
+    ("supported", "said"),
+    [
+        ("constant", "scale 420 ± 20 samples (batch 8); as strong in flat directions as in sharp ones"),
+        ("proportional to the Hessian", "scale 420 ± 20 samples (batch 8); proportional to the curvature"),
+        ("neither", "scale 420 ± 20 samples (batch 8); neither constant nor proportional to the curvature"),
+        ("undecided", "scale 420 ± 20 samples (batch 8)"),
+    ],
+)
+def test_noise_in_one_line_and_negative_curvature_in_another(tmp_path, supported, said):
+    text = noted(tmp_path / "a", supported=supported)
     assert line(text, "gradient noise") == said
     assert line(text, "negative curvature") == "1.80 ± 0.30 % of the directions"
+    assert "critical batch size" not in text
+
+
+def test_a_noise_scale_without_error_is_that_of_all_data(tmp_path):
+    assert (
+        line(noted(tmp_path / "a", scale_error=0.0), "gradient noise") == "scale 420 samples, from all data (batch 8)"
+    )
+    assert line(noted(tmp_path / "b", scale_error=None), "gradient noise") == "scale 420 samples (batch 8)"
+
+
+@pytest.mark.parametrize(
+    ("critical", "said"),
+    [
+        (Estimate("critical_batch_size", 5.89, 0.83),
+         "5.9 ± 0.8 samples (batch 8): there noise halves the gain of the best step"),
+        (Estimate("critical_batch_size", -5.89, 0.83),
+         "-5.9 ± 0.8 samples (batch 8): along the noise the loss curves downward"),
+        (Estimate.failed("critical_batch_size", "gᵀHg cannot be told from zero"),
+         "not measured: gᵀHg cannot be told from zero"),
+    ],
+)  # fmt: skip
+def test_the_critical_batch_size_has_a_line(tmp_path, critical, said):
+    assert line(noted(tmp_path / "a", critical=critical), "critical batch size") == said
+
+
+def test_edge_learning_rates_carry_their_errors(tmp_path):
+    settings = {"batch_sizes": [2, 8, 32], "lr": 7e-4, "batch_size": 8, "threshold": "2 / lr", "scope": "plain SGD",
+                "threshold_times_lr": 2.0}  # fmt: skip
+    measured = Estimate("edge_map", (3.217e-4, 7.293e-4, 0.9), (3.8e-6, 9.8e-6, 0.01), settings=settings)
+    found = line(summary(recorded(tmp_path / "a", changes=[measured])), "edge learning rate")
+    edges = ("0.000322 ± 0.000004 at batch 2", "0.00073 ± 0.00001 at batch 8", "0.90 ± 0.01 at batch 32")
+    assert found == ", ".join(edges) + " (now 0.0007 at 8)"
 
 
 def test_no_negative_curvature(tmp_path):

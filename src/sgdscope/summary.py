@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sgdscope.edge_map import SPIKE, EdgeMap
-from sgdscope.estimate import short, with_error
+from sgdscope.estimate import Estimate, short, with_error
 from sgdscope.records import Run
 from sgdscope.regime import Standing
 
@@ -56,18 +56,19 @@ def _edges(run: Run) -> list[tuple[str, str]]:
         return []
     wanted = {max(found.batch_size // 4, 1), found.batch_size, 4 * found.batch_size}
     shown = [(size, found.edge_at(size)) for size in sorted(wanted)]
-    words = ", ".join(f"{float(edge):.2g} at batch {size}" for size, edge in shown if edge.value is not None)
+    words = ", ".join(f"{_glance(edge)} at batch {size}" for size, edge in shown if edge.value is not None)
     return [("edge learning rate", f"{words} (now {found.lr:g} at {found.batch_size})")]
 
 
 def _noise(run: Run) -> list[tuple[str, str]]:
-    """The noise scale beside the batch size, and which model of the noise the spectrum supports."""
+    """Noise scale and critical batch size beside the batch size; which model of the noise the spectrum supports."""
     said = []
     scale = run.get("gradient_noise").component("simple_noise_scale").latest
     batch_size = run.manifest.get("batch_size")
+    beside = f" (batch {batch_size})" if isinstance(batch_size, int) else ""
     if scale is not None and float(scale) > 0:
-        beside = f" (batch {batch_size})" if isinstance(batch_size, int) else ""
-        said.append(f"scale {_round(float(scale))} samples{beside}")
+        exact = ", from all data" if scale.standard_error == 0 else ""
+        said.append(f"scale {_glance(scale)} samples{exact}{beside}")
     shape = run.get("noise_covariance").latest
     supported = str(shape.settings.get("supported", "")) if shape is not None else ""
     words = {
@@ -77,12 +78,24 @@ def _noise(run: Run) -> list[tuple[str, str]]:
     }
     if supported in words:
         said.append(words[supported])
-    return [("gradient noise", "; ".join(said))] if said else []
+    rows = [("gradient noise", "; ".join(said))] if said else []
+    for critical in run.get("gradient_noise_interaction").component("critical_batch_size").estimates[-1:]:
+        meaning = "not measured: " + critical.reason
+        if critical.value is not None:
+            halves = "there noise halves the gain of the best step"
+            meaning = f"{_glance(critical)} samples{beside}: " + (
+                halves if float(critical) > 0 else "along the noise the loss curves downward"
+            )
+        rows.append(("critical batch size", meaning))
+    return rows
 
 
-def _round(x: float) -> str:
-    """Two digits, and never 4e+03 for 4,000."""
-    return f"{float(f'{x:.2g}'):,.10g}" if 1e-4 <= x < 1e9 else f"{x:.2g}"
+def _glance(estimate: Estimate) -> str:
+    """Value and error to one digit of the error; three digits and never 4e+03 for 4,000 where there is none."""
+    x, error = float(estimate), estimate.standard_error
+    if isinstance(error, float) and error > 0:
+        return with_error(x, error, digits=1)
+    return f"{float(f'{x:.3g}'):,.10g}" if 1e-4 <= abs(x) < 1e9 else f"{x:.3g}"
 
 
 def _shape(run: Run) -> list[tuple[str, str]]:

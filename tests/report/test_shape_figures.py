@@ -121,7 +121,7 @@ def test_the_page_shows_all_three_and_escapes_names(tmp_path: Path) -> None:
     page = render(run)
     places = [page.index(f'<section id="{name}"') for name in ("loss", "noise-scale", "noise-shape", "spectrum")]
     assert places == sorted(places)
-    assert "The noise scale is 420 ± 21 samples, 52 times the batch of 8: a step is mostly noise" in page
+    assert "The noise scale is 420 ± 20 samples, 52 times the batch of 8: a step is mostly noise" in page
     assert "where they live" in page
     assert HOSTILE not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -134,8 +134,28 @@ def test_one_reading_of_the_noise_scale_is_a_sentence(tmp_path: Path) -> None:
             writer.append(step, Estimate("gradient_noise", 0.8, beside={"simple_noise_scale": scale}))
     shown = sections.noise_scale(open_run(tmp_path / "a"))
     assert "<svg" not in shown
-    assert "The noise scale is 2.00 ± 0.10 samples, 0.25 times the batch of 8: a step is mostly signal" in shown
+    assert "The noise scale is 2.0 ± 0.1 samples, 0.25 times the batch of 8: a step is mostly signal" in shown
     assert "At 1 of 2 readings the gradient could not be told from zero." in shown
+
+
+def test_the_critical_batch_size_stands_beside_the_noise_scale(tmp_path: Path) -> None:
+    critical = Estimate("critical_batch_size", 5.89, 0.83, unit="samples")
+    interaction = Estimate("gradient_noise_interaction", 1.0, beside={critical.name: critical})
+    scale = Estimate("simple_noise_scale", 10.8, 0.0, unit="samples")
+    with RunWriter.create(tmp_path / "alone", manifest()) as writer:
+        writer.append(9, interaction)
+    with RunWriter.create(tmp_path / "both", manifest()) as writer:
+        for step in (0, 9):
+            writer.append(step, Estimate("gradient_noise", 0.8, beside={scale.name: scale}))
+        writer.append(9, interaction)
+    alone, both = (sections.noise_scale(open_run(tmp_path / name)) for name in ("alone", "both"))
+    for shown in (alone, both):
+        assert "The critical batch size is 5.9\u00a0±\u00a00.8 samples." in shown
+        assert "tr(HΣ) / gᵀHg" in shown
+    assert "<svg" not in alone
+    assert "noise scale is" not in alone
+    assert "noise and signal are alike in a step. The critical" in both
+    assert "No bars: all data were taken." in both
 
 
 def test_a_run_without_them_has_no_such_sections(tmp_path: Path) -> None:

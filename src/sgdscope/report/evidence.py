@@ -63,7 +63,7 @@ def cost(run: Run, found: Readings) -> Html:
     intro = None
     if share is not None:
         last = spent.get("final readings", 0.0)
-        beside = f", and readings at its end {last:.2g} s more (of which rows without a time are parts)" if last else ""
+        beside = f", and readings at its end {last:.2g} s more: rows without a time are parts of it" if last else ""
         intro = Html(f"Measuring took <strong>{100 * float(share):.2g} %</strong> of the run's wall time{beside}.")
     headers = ("quantity", "readings", "gradient evaluations", "time", "share of measuring")
     return section(

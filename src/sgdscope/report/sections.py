@@ -140,27 +140,40 @@ def loss(run: Run, units: EdgeUnits) -> Html:
 
 
 def noise_scale(run: Run) -> Html:
-    """How much of a step is noise: the noise scale along the run, beside the batch size; a sentence if read once."""
+    """How much of a step is noise: the noise scale along the run, beside the batch size, and the critical batch size.
+
+    A sentence each if they were read once.
+    """
     readings = run.get("gradient_noise").component("simple_noise_scale")
+    critical = run.get("gradient_noise_interaction").component("critical_batch_size").latest
     latest = readings.latest
-    if latest is None:
+    if latest is None and critical is None:
         return Html("")
     batch = run.manifest.get("batch_size")
     size = batch if isinstance(batch, int) and 0 < batch < 1e12 else None
-    chart = noise_scale_chart(run, size) if len(readings) > 1 else None
-    lead = text(_noise_in_words(latest, size))
-    more = "Noise scale: the batch size at which noise and signal are alike in a step, tr Σ / ‖g‖²."
+    lead, more, chart = [], [], None
+    if latest is not None:
+        lead.append(_noise_in_words(latest, size))
+        more.append("Noise scale: the batch size at which noise and signal are alike in a step, tr Σ / ‖g‖².")
+        chart = noise_scale_chart(run, size) if len(readings) > 1 else None
+    if critical is not None:
+        shown = with_doubt(float(critical), first(critical.standard_error), digits=1)
+        lead.append(f"The critical batch size is {shown} samples.")
+        more.append("Critical batch size: where noise, weighed by curvature, costs a step of the best length half of "
+                    "its progress, tr(HΣ) / gᵀHg.")  # fmt: skip
     missed = sum(e.value is None for e in readings.estimates)
     if missed:
-        more += f" At {missed} of {len(readings.estimates)} readings the gradient could not be told from zero."
-    if chart is None:
-        return section("noise-scale", "Gradient noise", Html(f'<p class="note">{text(more)}</p>'), lead)
-    return section("noise-scale", "Gradient noise", _figure(chart, f"{more} Bars: two standard errors."), lead)
+        more.append(f"At {missed} of {len(readings.estimates)} readings the gradient could not be told from zero.")
+    if chart is not None:
+        more.append("Bars: two standard errors." if readings.standard_errors.any() else "No bars: all data were taken.")
+    words = " ".join(more)
+    body = Html(f'<p class="note">{text(words, 1000)}</p>') if chart is None else _figure(chart, words)
+    return section("noise-scale", "Gradient noise", body, tied(" ".join(lead)))
 
 
 def _noise_in_words(scale: Estimate, batch_size: int | None) -> str:
     error = first(scale.standard_error)
-    shown = with_doubt(float(scale), error)
+    shown = with_doubt(float(scale), error, digits=1)
     if batch_size is None:
         return f"The noise scale is {shown} samples."
     ratio = with_doubt(float(scale) / batch_size, None)
