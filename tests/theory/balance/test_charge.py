@@ -97,7 +97,7 @@ def test_exact_factor_per_step():
 
 @pytest.mark.slow
 def test_decay_along_a_path_of_sgd():
-    lr, size, steps = 0.002, 1, 20_000
+    lr, size, steps = 0.005, 1, 20_000
     rng = np.random.default_rng(1)
     u, w = np.full(200, 2.0), np.full(200, 0.3)
     q, path = u * u - w * w, [u * w]
