@@ -186,3 +186,21 @@ def test_gradient_growth_bound_is_reached_where_it_can_be():
 def test_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("beta", MOMENTA)
+@pytest.mark.parametrize("r", [0.0, 0.1, 1.0, 30.0])
+def test_momentum_threshold_lies_between_and_is_the_boundary_solved_for_curvature(beta, r):
+    lr = 0.1
+    found = stability.momentum_threshold(lr, beta, r).value
+    assert stability.momentum_mean_square_boundary(found, r * found**2, beta) == pytest.approx(lr)
+    assert found <= stability.full_batch_threshold(lr, beta).value * (1 + 1e-12)
+    if r == 0:
+        assert found == pytest.approx(stability.full_batch_threshold(lr, beta).value)
+    if r == 30 and beta == 0.99:
+        assert found == pytest.approx(stability.small_batch_momentum_threshold(lr, beta).value / r, rel=0.01)
+
+
+def test_momentum_threshold_wants_a_variance():
+    with pytest.raises(ValueError, match="relative variance"):
+        stability.momentum_threshold(0.1, 0.9, -1)

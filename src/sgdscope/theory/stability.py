@@ -78,6 +78,25 @@ def threshold(lr: float, momentum: float = 0.0, *, nesterov: bool = False, full_
     return sgd_threshold(lr) if momentum == 0 else small_batch_momentum_threshold(lr, momentum)
 
 
+def momentum_threshold(lr: float, momentum: float, relative_variance: float) -> Prediction:
+    """Level of batch sharpness under heavy ball between small and large batch: ``2 / (lr (1/(1+β) + r/(1−β)))``.
+
+    r = Var(h_B) / E[h]² is the relative variance of the curvature that batches see, which falls as 1 / batch size. With
+    r = 0 it is `full_batch_threshold`; for large r noise rules and the level is 2 (1 − β) / (lr r), which for r = 1 is
+    `small_batch_momentum_threshold`. It is `momentum_mean_square_boundary` solved for E[h], which in one dimension is
+    batch sharpness: exact there, a guide in many. Source: 2604.14108 (second-hand). Raises ValueError unless lr > 0,
+    0 ≤ momentum < 1 and relative_variance ≥ 0.
+    """
+    _check(lr, momentum)
+    if not 0 <= relative_variance < math.inf:
+        raise ValueError(f"expected a relative variance of curvature ≥ 0, got {relative_variance}")
+    value = 2 / (lr * (1 / (1 + momentum) + relative_variance / (1 - momentum)))
+    return Prediction(
+        value, "batch_sharpness", "2 / (lr (1/(1+β) + r/(1−β)))",
+        "random quadratics in one dimension, independent batches; a guide for networks", "2604.14108",
+    )  # fmt: skip
+
+
 def gradient_growth_bound(lr: float, batch_sharpness: float) -> float:
     """Lower bound of E[‖g_B(θ⁺)‖² / ‖g_B(θ)‖²] over one step of SGD: ``(1 − lr · batch sharpness)²``.
 
