@@ -55,7 +55,8 @@ def boundary(
     """Largest learning rate below which mean squares shrink, exactly.
 
     ``1 / ρ(K⁻¹ G)`` for plain SGD; with momentum the first learning rate at which `contraction` reaches 1, searched
-    upwards in steps of a quarter. In one dimension they are `stability.mean_square_boundary` and `stability.momentum_mean_square_boundary`.
+    upwards in steps of a quarter. In one dimension they are `stability.mean_square_boundary` and
+    `stability.momentum_mean_square_boundary`.
 
     Args: as for `contraction`. Raises ValueError unless the mean Hessian is positive definite: along a direction that
     does not curve in mean, no learning rate makes iterates shrink.
