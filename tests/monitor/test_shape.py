@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sgdscope.measure import EigenvalueTracker, leading_eigenvalues
 from sgdscope.monitor import Monitor, portion, readings
 from sgdscope.monitor.readings import SHAPE
 from sgdscope.records import open_run
@@ -57,9 +58,52 @@ def test_noise_along_the_run_and_its_shape_at_the_end(tmp_path):
     assert len(found.value) == len(noise.value) == 8
     assert noise.beside["eigenvalues"].value == found.value  # found once for both
     assert found.settings["samples"] == found.settings["of"] == SAMPLES
-    assert float(found) == pytest.approx(float(run["lambda_max"].latest), rel=0.02)
     assert set(noise.standard_error) == {0.0}  # all data were taken
     assert failed(run, "spectrum") == failed(run, "noise_covariance") == []
+
+
+def counting(monkeypatch, name):
+    """Calls of a function of `readings` from here on."""
+    calls, real = [], getattr(readings, name)
+
+    def counted(risk, *arguments, **options):
+        calls.append(risk.size)
+        return real(risk, *arguments, **options)
+
+    monkeypatch.setattr(readings, name, counted)
+    return calls
+
+
+def test_one_search_serves_all_that_is_read_at_the_end(tmp_path, monkeypatch):
+    searches, updates = counting(monkeypatch, "leading_eigenpairs"), []
+    update = EigenvalueTracker.update
+    monkeypatch.setattr(EigenvalueTracker, "update", lambda self, risk: updates.append(0) or update(self, risk))
+    run, monitor = watched(tmp_path / "a", perceptron(), k=3)
+    assert (searches, len(updates)) == ([SAMPLES], 4 + 1)  # at steps 0, 4, 8 and 12, and the search itself
+    found, last = run["lambda_max"].latest, run["spectrum"].latest
+    assert found.value == last.value[:3]
+    assert found.residual == last.residual[:3]
+    alone = leading_eigenvalues(monitor.risk, 3, tolerance=1e-4)  # the weights are those of the end
+    for shared, exact, residual in zip(found.value, alone.value, found.residual, strict=True):
+        assert abs(shared - exact) <= residual + 1e-4 * alone.value[0]
+    monitor.read_carefully()
+    assert len(searches) == 2  # nothing is kept for weights that may have changed
+
+
+@pytest.mark.parametrize("why", ["a part of the data", "left out", "too many wanted"])
+def test_where_the_search_does_not_tell_the_largest_they_are_found_apart(tmp_path, monkeypatch, why):
+    if why == "a part of the data":
+        one = portion.operations(Risk(perceptron(), loss_fn, data()))
+        monkeypatch.setattr(portion, "ALLOWED", {"cpu": 70 * readings.BY_HAND.charge * one})
+        monkeypatch.setattr(readings, "_FEWEST", 16)
+    elif why == "left out":
+        monkeypatch.setattr(readings, "_MEMORY", 10)
+    run, monitor = watched(tmp_path / "a", perceptron(), k=9 if why == "too many wanted" else 1)
+    found = run["lambda_max"].latest
+    assert found.settings["samples"] == SAMPLES
+    assert "search" not in found.settings
+    exact = leading_eigenvalues(monitor.risk, tolerance=1e-4)
+    assert abs(float(found) - float(exact)) <= found.residual[0] + 1e-4 * float(exact)
 
 
 def test_by_budget_the_noise_of_a_small_network_is_read_at_once(tmp_path):

@@ -97,6 +97,7 @@ class Agenda:
             self._account.timed(self._shape, step, batch_size)
         finally:
             self._careful, self.spent = False, spent
+            self._readings.forget()
 
     def _map(self, step: int, batch_size: int | None) -> None:
         known = self._recorder.latest.get("batch_sharpness")

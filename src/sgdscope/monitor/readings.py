@@ -56,6 +56,14 @@ class Depth(NamedTuple):
         return 2 * (14 + 2 * (self.axes + 3))
 
 
+class Axes(NamedTuple):
+    """Leading eigenpairs of the Hessian at one point of the run, the part of the data they are of, and how closely."""
+
+    depth: Depth
+    part: Risk
+    pairs: tuple[Estimate, list[Vector]]
+
+
 BY_HAND, BY_GRAPH = Depth(8, 30, 2, 120), Depth(4, 16, 2, 1500)
 """Where products with the Hessian are taken by hand, at about a gradient each; and where torch takes them, at two or
 three, for models whose many small operations take several times what their arithmetic would (measured: a character
@@ -71,7 +79,8 @@ _ONE_BY_ONE, _ONE_BY_ONE_BYTES = 64, 1 << 28
 class Readings:
     """Takes readings of one run; what a reading draws depends on `seed` and step alone.
 
-    λ_max also starts from the vectors found at the reading before, and so may differ within its residual.
+    λ_max along the way also starts from the vectors found at the reading before, and so may differ within its residual.
+    Readings of one visit, which all see the same weights, share what was found; `forget` ends it.
     """
 
     def __init__(self, risk: Risk, optimizer: torch.optim.Optimizer, *, k: int, replacement: bool, seed: int) -> None:
@@ -80,10 +89,14 @@ class Readings:
         self.replacement = replacement
         self.seed = seed
         self._tracker = EigenvalueTracker(k)
+        self._axes: Axes | Estimate | None = None
 
     def take(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Estimate:
         """Measure `name`, one of `NAMES`, at the present weights."""
         if name == "lambda_max":
+            shared = self._shared_eigenvalues(step, batch_size) if careful else None
+            if shared is not None:
+                return shared
             self._tracker.tolerance = 0.02 if careful else 0.05
             self._tracker.generator = self.generator(3, step)
             return self._tracker.update(self.risk)
@@ -125,20 +138,11 @@ class Readings:
         On part of the data, or not at all, where that would be dear; settings or the reason say so. On a part the
         largest eigenvalues come out larger than on all data; the noise is held against curvatures of another part.
         """
-        depth = BY_GRAPH if chain_refusal(self.risk) else BY_HAND
-        samples = affordable(self.risk, depth.charge, step * (batch_size or 1))
-        held = depth.vectors * sum(p.numel() * p.element_size() for p in self.risk.parameters)
-        if held > _MEMORY:
-            yield Estimate.failed("spectrum", f"left out: its vectors would take {held / 2**30:.0f} GiB")
+        axes = self._found_axes(step, batch_size)
+        if isinstance(axes, Estimate):
+            yield axes
             return
-        if samples < min(_FEWEST, self.risk.size):
-            yield Estimate.failed("spectrum", "left out: it would take a large share of the time of the whole run")
-            return
-        if samples < self.risk.size and self.risk.source.batch_lengths is not None:
-            yield Estimate.failed("spectrum", "left out: on all data it is dear, and of these no part can be drawn")
-            return
-        part = portion(self.risk, samples, self.generator(6, step))
-        pairs = leading_eigenpairs(part, min(depth.axes, part.parameter_count), generator=self.generator(7, step))
+        depth, part, pairs = axes
         found = spectrum(
             part, eigenpairs=pairs, density_steps=depth.steps, density_probes=depth.probes,
             generator=self.generator(8, step),
@@ -147,10 +151,47 @@ class Readings:
         if self.refusal("noise_covariance"):
             return
         if part is not self.risk and pairs[1]:
-            pairs = _seen_afresh(pairs, portion(self.risk, samples, self.generator(10, step)))
+            pairs = _seen_afresh(pairs, portion(self.risk, part.size, self.generator(10, step)))
         yield noise_covariance(
             self.risk, samples=self._samples(1024), eigenpairs=pairs, generator=self.generator(9, step)
         )
+
+    def forget(self) -> None:
+        """Let go of what readings at the same weights share."""
+        self._axes = None
+
+    def _found_axes(self, step: int, batch_size: int | None) -> Axes | Estimate:
+        """Leading eigenpairs, found once for all readings of a visit; or the row that says why they are left out."""
+        if self._axes is None:
+            self._axes = self._search(step, batch_size)
+        return self._axes
+
+    def _search(self, step: int, batch_size: int | None) -> Axes | Estimate:
+        depth = BY_GRAPH if chain_refusal(self.risk) else BY_HAND
+        samples = affordable(self.risk, depth.charge, step * (batch_size or 1))
+        held = depth.vectors * sum(p.numel() * p.element_size() for p in self.risk.parameters)
+        if held > _MEMORY:
+            return Estimate.failed("spectrum", f"left out: its vectors would take {held / 2**30:.0f} GiB")
+        if samples < min(_FEWEST, self.risk.size):
+            return Estimate.failed("spectrum", "left out: it would take a large share of the time of the whole run")
+        if samples < self.risk.size and self.risk.source.batch_lengths is not None:
+            return Estimate.failed("spectrum", "left out: on all data it is dear, and of these no part can be drawn")
+        part = portion(self.risk, samples, self.generator(6, step))
+        count = min(depth.axes, part.parameter_count)
+        return Axes(depth, part, leading_eigenpairs(part, count, generator=self.generator(7, step)))
+
+    def _shared_eigenvalues(self, step: int, batch_size: int | None) -> Estimate | None:
+        """λ_max out of the search for the spectrum; None where that is not of all data, or found less."""
+        axes, k = self._found_axes(step, batch_size), self._tracker.k
+        if isinstance(axes, Estimate) or axes.part is not self.risk:
+            return None
+        found = axes.pairs[0]
+        if found.status != "ok" or not isinstance(found.value, tuple) or not isinstance(found.residual, tuple):
+            return None
+        if len(found.value) < k:
+            return None
+        settings = {**found.settings, "search": "the one for the spectrum"}
+        return replace(found, value=found.value[:k], residual=found.residual[:k], settings=settings)
 
     def refusal(self, name: str) -> str:
         """Why this risk has no such reading at any step; empty if it may have one."""
