@@ -77,7 +77,7 @@ def counting(monkeypatch, name):
 def test_one_search_serves_all_that_is_read_at_the_end(tmp_path, monkeypatch):
     searches, updates = counting(monkeypatch, "leading_eigenpairs"), []
     update = EigenvalueTracker.update
-    monkeypatch.setattr(EigenvalueTracker, "update", lambda self, risk: updates.append(0) or update(self, risk))
+    monkeypatch.setattr(EigenvalueTracker, "update", lambda *a, **o: updates.append(0) or update(*a, **o))
     run, monitor = watched(tmp_path / "a", perceptron(), k=3)
     assert (searches, len(updates)) == ([SAMPLES], 4 + 1)  # at steps 0, 4, 8 and 12, and the search itself
     found, last = run["lambda_max"].latest, run["spectrum"].latest
