@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "edge_map": "estimate series records edge_units theory",
     "regime": "estimate series verdict records edge_units theory",
     "summary": f"{NUMBERS} theory",
-    "report": f"{NUMBERS} theory _version",
+    "picture": "",
+    "report": f"{NUMBERS} theory picture _version",
+    "predict": "estimate picture theory",
     "config": "",  # plain values: the command line checks them before torch is asked for anything
     "errors": "config",
     # floor 1
@@ -48,7 +50,7 @@ MAY_IMPORT = {
     "studies": f"{TRAINED_WITH} train edge_test sweep simulate report _version {PROBE}",
 }
 ANY = {"cli", "__main__"}  # the command line may import everything, and nobody imports it
-WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors"}
+WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors", "picture", "predict"}
 """Parts that do not import torch anywhere, not even inside a function."""
 ONLY_THERE = {
     # third-party packages that belong to one adapter
@@ -192,7 +194,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_floor_0_loads_without_torch():
-    floor = [f"sgdscope.{name}" for name in ("theory.stability", "records", "regime", "report", "summary", "config")]
+    floor = [f"sgdscope.{name}" for name in ("theory.stability", "records", "regime", "report", "predict")]
     there = [name for name in floor if importlib.util.find_spec(name)]
     assert len(there) >= 3
     loaded = loaded_by("import sgdscope, " + ", ".join(there))

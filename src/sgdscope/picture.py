@@ -1,0 +1,92 @@
+"""Picture: what a plot shows, as plain numbers; `report.draw` makes a file of it. Loads no matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Role = Literal["first", "second", "third", "ink", "soft"]
+"""Colour of a series, by the part it plays: the first three are the subjects, ink and soft are for references."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve through points; `dashed` for predictions beside measurements."""
+
+    x: npt.ArrayLike
+    y: npt.ArrayLike
+    label: str = ""
+    role: Role = "first"
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Band:
+    """The area between two curves."""
+
+    x: npt.ArrayLike
+    low: npt.ArrayLike
+    high: npt.ArrayLike
+    label: str = ""
+    role: Role = "first"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Measured points, with standard errors if they are known."""
+
+    x: npt.ArrayLike
+    y: npt.ArrayLike
+    error: npt.ArrayLike | None = None
+    label: str = ""
+    role: Role = "first"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line at a place that has a name."""
+
+    x: float
+    label: str
+    role: Role = "soft"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One pair of axes.
+
+    Attributes:
+        title: what it shows, as a sentence that says the finding.
+        across: name of the horizontal axis, with unit.
+        up: name of the vertical axis.
+        shapes: what is drawn, later ones above earlier ones.
+        log_across, log_up: logarithmic axes; values that are not positive are then left out.
+        span_across, span_up: limits of the axes; None for those of the data.
+
+    Raises ValueError for a picture without shapes or with series of unequal lengths.
+    """
+
+    title: str
+    across: str
+    up: str
+    shapes: Sequence[Line | Band | Points | Mark]
+    log_across: bool = False
+    log_up: bool = False
+    span_across: tuple[float, float] | None = None
+    span_up: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shapes", tuple(self.shapes))
+        if not self.shapes:
+            raise ValueError(f"expected something to draw in {self.title!r}, got no shapes")
+        for shape in self.shapes:
+            if isinstance(shape, Mark):
+                continue
+            others = (shape.low, shape.high) if isinstance(shape, Band) else (shape.y,)
+            sizes = {np.shape(series) for series in (shape.x, *others)}
+            if len(sizes) != 1 or len(sizes.pop()) != 1:
+                raise ValueError(f"expected series of one length in {shape.label or self.title!r}")

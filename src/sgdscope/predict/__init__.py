@@ -1,0 +1,6 @@
+"""Predict: theory on the command line. Each part takes plain numbers and returns an `Answer`. Loads no torch."""
+
+from sgdscope.predict.answer import Answer, Table
+from sgdscope.predict.stability import stability
+
+__all__ = ["Answer", "Table", "stability"]

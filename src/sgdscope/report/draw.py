@@ -1,0 +1,104 @@
+"""Draw: pictures as a file of their own, PNG, SVG or PDF by its ending, in the dress of the report."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from sgdscope.picture import Band, Line, Mark, Picture, Points
+from sgdscope.report import svg
+from sgdscope.report.chart import number
+
+COLOURS = {"first": "#0b5cad", "second": "#b0440a", "third": "#5b6b00", "ink": "#1b1d21", "soft": "#5a606a"}
+_GRID, _PAPER = "#dfdfd9", "#fcfcfa"
+KINDS = (".png", ".svg", ".pdf")
+_WIDTH, _HEIGHT, _DOTS = 7.2, 4.4, 160
+
+
+def save(pictures: Picture | Sequence[Picture], path: str | os.PathLike[str]) -> Path:
+    """Draw pictures, one beside the other, and write them to `path`; its ending says the kind of file.
+
+    Raises ValueError for another ending than .png, .svg or .pdf, OSError if the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in KINDS:
+        raise ValueError(f"expected a file that ends in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {path.name!r}")
+    several = [pictures] if isinstance(pictures, Picture) else list(pictures)
+    if not several:
+        raise ValueError("expected at least one picture to draw, got none")
+    with svg.style():
+        made = Figure(figsize=(_WIDTH * len(several), _HEIGHT), dpi=_DOTS, facecolor=_PAPER, layout="constrained")
+        for axes, picture in zip(made.subplots(1, len(several), squeeze=False)[0], several, strict=True):
+            _draw(axes, picture)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    return path
+
+
+def _draw(axes: Axes, picture: Picture) -> None:
+    axes.set_facecolor(_PAPER)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_GRID)
+    axes.grid(axis="y", color=_GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, pad=6, which="both", colors=COLOURS["soft"], labelsize=11)
+    axes.set_xscale("log" if picture.log_across else "linear")
+    axes.set_yscale("log" if picture.log_up else "linear")
+    for axis, logarithmic in ((axes.xaxis, picture.log_across), (axes.yaxis, picture.log_up)):
+        if logarithmic:
+            axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda at, _: number(at)))
+    for shape in picture.shapes:
+        _shape(axes, shape)
+    if picture.span_across is not None:
+        axes.set_xlim(picture.span_across)
+    if picture.span_up is not None:
+        axes.set_ylim(picture.span_up)
+    axes.set_title(textwrap.fill(_plain(picture.title), 72), loc="left", color=COLOURS["ink"], fontsize=12.5)
+    axes.set_xlabel(_plain(picture.across), color=COLOURS["soft"], fontsize=11.5)
+    axes.set_ylabel(_plain(picture.up), color=COLOURS["soft"], fontsize=11.5)
+    named = [label for label in axes.get_legend_handles_labels()[1] if label]
+    if len(named) > 1:  # under the axes, where it hides nothing
+        axes.legend(frameon=False, labelcolor=COLOURS["ink"], fontsize=11, loc="upper left", borderaxespad=0,
+                    bbox_to_anchor=(0, -0.2), ncols=2, handlelength=1.6, columnspacing=1.6)  # fmt: skip
+    _names_of_marks(axes, [shape for shape in picture.shapes if isinstance(shape, Mark)])
+
+
+def _shape(axes: Axes, shape: Line | Band | Points | Mark) -> None:
+    colour = COLOURS[shape.role]
+    if isinstance(shape, Line):
+        style = (0, (5, 3)) if shape.dashed else "-"
+        axes.plot(
+            np.asarray(shape.x), np.asarray(shape.y), color=colour, lw=2, ls=style, label=_plain(shape.label) or None
+        )
+    elif isinstance(shape, Band):
+        axes.fill_between(np.asarray(shape.x), np.asarray(shape.low), np.asarray(shape.high), color=colour, alpha=0.18,
+                          lw=0, label=_plain(shape.label) or None)  # fmt: skip
+    elif isinstance(shape, Points):
+        error = None if shape.error is None else np.asarray(shape.error)
+        axes.errorbar(np.asarray(shape.x), np.asarray(shape.y), error, fmt="o", ms=5, color=colour, elinewidth=1.4,
+                      label=_plain(shape.label) or None)  # fmt: skip
+    else:
+        axes.axvline(shape.x, color=colour, lw=1.2, ls=(0, (1, 2)))
+
+
+def _names_of_marks(axes: Axes, marks: list[Mark]) -> None:
+    """Along the top inside the axes, each on a line of its own where neighbours would lie over each other."""
+    for row, mark in enumerate(sorted(marks, key=lambda mark: mark.x)):
+        axes.annotate(
+            _plain(mark.label), (mark.x, 1), xycoords=("data", "axes fraction"), xytext=(4, -4 - 14 * (row % 3)), ha="left",
+            textcoords="offset points", va="top", color=COLOURS[mark.role], fontsize=11,
+        )  # fmt: skip
+
+
+def _plain(words: str) -> str:
+    """Without control characters, which no font has."""
+    return "".join(letter if letter.isprintable() else " " for letter in words)
