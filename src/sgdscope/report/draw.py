@@ -73,7 +73,7 @@ def _draw(axes: Axes, picture: Picture) -> None:
 
 
 def _shape(axes: Axes, shape: Line | Band | Points | Mark) -> None:
-    colour = COLOURS[shape.role]
+    colour, label = COLOURS[shape.role], _plain(shape.label) or None
     if isinstance(shape, Line):
         style = (0, (5, 3)) if shape.dashed else "-"
         axes.plot(
@@ -81,11 +81,11 @@ def _shape(axes: Axes, shape: Line | Band | Points | Mark) -> None:
         )
     elif isinstance(shape, Band):
         axes.fill_between(np.asarray(shape.x), np.asarray(shape.low), np.asarray(shape.high), color=colour, alpha=0.18,
-                          lw=0, label=_plain(shape.label) or None)  # fmt: skip
+                          lw=0, label=label)  # fmt: skip
     elif isinstance(shape, Points):
         error = None if shape.error is None else np.asarray(shape.error)
         axes.errorbar(np.asarray(shape.x), np.asarray(shape.y), error, fmt="o", ms=5, color=colour, elinewidth=1.4,
-                      label=_plain(shape.label) or None)  # fmt: skip
+                      label=label)  # fmt: skip
     else:
         axes.axvline(shape.x, color=colour, lw=1.2, ls=(0, (1, 2)))
 
@@ -94,8 +94,8 @@ def _names_of_marks(axes: Axes, marks: list[Mark]) -> None:
     """Along the top inside the axes, each on a line of its own where neighbours would lie over each other."""
     for row, mark in enumerate(sorted(marks, key=lambda mark: mark.x)):
         axes.annotate(
-            _plain(mark.label), (mark.x, 1), xycoords=("data", "axes fraction"), xytext=(4, -4 - 14 * (row % 3)), ha="left",
-            textcoords="offset points", va="top", color=COLOURS[mark.role], fontsize=11,
+            _plain(mark.label), (mark.x, 1), xycoords=("data", "axes fraction"), xytext=(4, -4 - 14 * (row % 3)),
+            textcoords="offset points", ha="left", va="top", color=COLOURS[mark.role], fontsize=11,
         )  # fmt: skip
 
 
