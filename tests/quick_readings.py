@@ -6,7 +6,7 @@ from sgdscope.monitor import readings
 
 def quick_readings(monkeypatch):
     """Makes every reading quick until the end of a test; how well they measure is tested elsewhere."""
-    few = {"min_batches": 2, "max_batches": 6}
+    few = {"min_batches": 2, "max_batches": 3}
     for module in (readings, what_if):
         sharpness = module.batch_sharpness
         monkeypatch.setattr(module, "batch_sharpness", lambda *a, f=sharpness, **options: f(*a, **options | few))

@@ -13,6 +13,18 @@ POINTWISE = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU
              nn.LogSigmoid]  # fmt: skip
 
 
+def assert_dense_agrees(risk, data):
+    """Curvatures and squared norms of batches of four, in one pass, against those from the whole Hessian of each."""
+    found = batch_curvatures(risk, data, 4)
+    assert len(found.curvatures) == len(data[0]) // 4
+    for index, batch in enumerate(zip(*(t.split(4) for t in data), strict=True)):
+        with torch.random.fork_rng([]):
+            g, matrix = dense(risk, batch)
+        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
+        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
+    assert found.loss == pytest.approx(risk.value(), rel=1e-12)
+
+
 @pytest.mark.parametrize("activation", POINTWISE)
 @pytest.mark.parametrize("loss", [squared, cross_entropy])
 def test_against_dense(activation, loss):
@@ -22,13 +34,7 @@ def test_against_dense(activation, loss):
                               nn.Sequential(nn.Linear(5, 4, bias=False), activation()), nn.Linear(4, 3))  # fmt: skip
     data = CASES[0].data()
     risk = Risk(model.double(), loss, data)
-    found = batch_curvatures(risk, data, 4)
-    for index in range(3):
-        with torch.random.fork_rng([]):
-            g, matrix = dense(risk, tuple(t[4 * index : 4 * index + 4] for t in data))
-        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
-        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
-    assert found.loss == pytest.approx(risk.value(), rel=1e-12)
+    assert_dense_agrees(risk, data)
 
 
 POOLS = [nn.MaxPool2d(2), nn.MaxPool2d(3, stride=2, padding=1), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(3)]
@@ -50,12 +56,7 @@ def test_convolutions_against_dense(pool, activation):
     data = (x, y)
     risk = Risk(model, squared, data)
     assert len(check_chain(risk)) == 4
-    found = batch_curvatures(risk, data, 4)
-    for index in range(3):
-        with torch.random.fork_rng([]):
-            g, matrix = dense(risk, tuple(t[4 * index : 4 * index + 4] for t in data))
-        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
-        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
+    assert_dense_agrees(risk, data)
 
 
 def test_several_positions_per_sample():
@@ -64,12 +65,7 @@ def test_several_positions_per_sample():
         torch.manual_seed(1)
         model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
         x, y = torch.randn(8, 4, 3, dtype=torch.float64), torch.randn(8, 4, 2, dtype=torch.float64)
-    risk = Risk(model, squared, (x, y))
-    found = batch_curvatures(risk, (x, y), 4)
-    for index in range(2):
-        g, matrix = dense(risk, (x[4 * index : 4 * index + 4], y[4 * index : 4 * index + 4]))
-        assert float(found.curvatures[index]) == pytest.approx(float(g @ matrix @ g), rel=1e-10)
-        assert float(found.squared_norms[index]) == pytest.approx(float(g @ g), rel=1e-10)
+    assert_dense_agrees(Risk(model, squared, (x, y)), (x, y))
 
 
 @pytest.mark.parametrize("samples", [2, 12])

@@ -6,11 +6,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from tests.quick_readings import quick_readings
 from torch import nn
 from torch.nn import functional as F
 
 from sgdscope.models import build
-from sgdscope.monitor import Monitor, readings
+from sgdscope.monitor import Monitor
 from sgdscope.monitor.readings import NAMES
 from sgdscope.risk import Risk
 
@@ -72,19 +73,7 @@ TABLE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def few_batches(monkeypatch):
-    """Readings as the monitor takes them, but of fewer batches: what one batch leaves alone, sixty do."""
-    sharpness, interaction = readings.batch_sharpness, readings.gradient_noise_interaction
-    few = {"min_batches": 2, "max_batches": 3}
-    monkeypatch.setattr(readings, "batch_sharpness", lambda *a, **options: sharpness(*a, **options | few))
-    monkeypatch.setattr(
-        readings, "gradient_noise_interaction", lambda *a, **options: interaction(*a, **options | {"batches": 2})
-    )
-    pairs = readings.leading_eigenpairs
-    monkeypatch.setattr(readings, "leading_eigenpairs", lambda *a, **options: pairs(*a, max_products=12, **options))
-    monkeypatch.setattr(readings, "BY_HAND", readings.BY_HAND._replace(steps=3, probes=1))
-    monkeypatch.setattr(readings, "BY_GRAPH", readings.BY_GRAPH._replace(steps=3, probes=1))
+few_batches = pytest.fixture(autouse=True)(quick_readings)  # what one batch leaves alone, sixty do
 
 
 def loss_fn(model, batch):

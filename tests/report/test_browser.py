@@ -1,6 +1,5 @@
 """What a reader's browser makes of the page. Set SGDSCOPE_REQUIRE_BROWSER=1 to fail where no browser is found."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,6 @@ return [...document.querySelectorAll('figure svg, svg.gauge')].filter(s => s.get
 });
 """
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[chromium.Browser]:
-    if chromium.find() is None:
-        if chromium.required():
-            pytest.fail("SGDSCOPE_REQUIRE_BROWSER is set, but chromium and chromedriver are not on the path")
-        pytest.skip("chromium and chromedriver are not on the path")
-    with chromium.started() as started:
-        yield started
 
 
 def show(browser: chromium.Browser, path: Path, width: int, *, dark: bool = False) -> list[dict[str, Any]]:

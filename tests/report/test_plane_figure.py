@@ -1,7 +1,7 @@
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import browser as chromium
 import matplotlib
@@ -87,16 +87,6 @@ def test_messages() -> None:
         plane_chart(AXIS, AXIS, [row[:-1] for row in BOWL])
     with pytest.raises(ValueError, match="got none: nothing can be drawn"):
         plane_chart(AXIS, AXIS, BOWL[:1])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[chromium.Browser]:
-    if chromium.find() is None:
-        if chromium.required():
-            pytest.fail("SGDSCOPE_REQUIRE_BROWSER is set, but chromium and chromedriver are not on the path")
-        pytest.skip("chromium and chromedriver are not on the path")
-    with chromium.started() as started:
-        yield started
 
 
 @pytest.mark.browser

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 import torch
 
@@ -126,24 +127,22 @@ def _critical(curvatures: list[float], along_signal: list[float], scale: float) 
     return Estimate(name, scale * (ratio - 1), scale * abs(doubt), count=len(curvatures), unit=unit)
 
 
-def interaction_aware_sharpness(
-    risk: Risk,
-    batch_size: int,
-    *,
-    batches: int = 64,
-    curvature_samples: int = 512,
-    replacement: bool = False,
-    generator: torch.Generator | None = None,
-) -> Estimate:
+class Draws(TypedDict, total=False):
+    """Further arguments of `gradient_noise_interaction`, with its defaults."""
+
+    batches: int
+    curvature_samples: int
+    replacement: bool
+    generator: torch.Generator | None
+
+
+def interaction_aware_sharpness(risk: Risk, batch_size: int, **draws: Unpack[Draws]) -> Estimate:
     r"""Interaction-aware sharpness, :math:`E[g_B^\top H g_B] / E\|g_B\|^2`: full Hessian, batch gradient.
 
     Units: loss per squared parameter; at most λ_max. Source: Lee & Jang 2023. `beside` holds the gradient-noise
     interaction of the same draws. Cost, arguments and errors as for `gradient_noise_interaction`.
     """
-    found = gradient_noise_interaction(
-        risk, batch_size, batches=batches, curvature_samples=curvature_samples, replacement=replacement,
-        generator=generator,
-    )  # fmt: skip
+    found = gradient_noise_interaction(risk, batch_size, **draws)
     name = "interaction_aware_sharpness"
     if name not in found.beside:
         return replace(found, name=name)
