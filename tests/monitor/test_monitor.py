@@ -186,7 +186,7 @@ def test_detached_it_rests_and_measures_by_hand():
     monitor.record(Estimate("mine", 1.0))
     assert float(monitor.latest["mine"]) == 1
     with pytest.raises(ValueError, match="expected one of batch_sharpness, lambda_max, gradient_noise_interaction, "
-                                         "gradient_noise, got 'sharpness'"):  # fmt: skip
+                                         "gradient_noise, edge_map, spectrum, got 'sharpness'"):  # fmt: skip
         monitor.measure_now("sharpness")
 
 

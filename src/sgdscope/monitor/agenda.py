@@ -8,39 +8,44 @@ from typing import Any
 
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.account import Account
-from sgdscope.monitor.readings import ANY_BATCH, NAMES, SHAPE, Readings
+from sgdscope.monitor.readings import ANY_BATCH, NAMES, ON_DEMAND, SHAPE, Readings
 from sgdscope.monitor.recorder import Recorder
-from sgdscope.monitor.schedule import AGAIN, READINGS, Every, WithinBudget
+from sgdscope.monitor.schedule import AGAIN, ASKED, READINGS, Cadence, Every, WithinBudget
 
 _AT_ONCE = 0.5
 """Seconds that a reading of the initial weights may be expected to take; a longer one waits for its budget."""
-_SHARE_AT_ONCE = {"gradient_noise_interaction": 0.0, "gradient_noise": 0.25}
+_SHARE_AT_ONCE = {"gradient_noise_interaction": 0.0, "gradient_noise": 0.25, "spectrum": 0.0, "edge_map": 0.0}
 """Of those, for readings that the initial weights can rather do without."""
 _PATIENCE = 20
 """Steps within which the first call of `observe` is waited for, where it has to tell the batch size."""
 _RESERVE = 0.05
 """Of the budget, for readings that take longer than the one before and for what no clock of ours sees."""
+_SPECTRUM = 130
+"""Gradients of all data that a spectrum takes, the noise covariance included, once λ_max has told what one takes."""
+_PAUSE = 20
+"""Steps between two readings at least."""
 
 
 class Agenda:
-    """The heavier readings of one run, every so many steps or as the budget allows.
+    """The heavier readings of one run, every so many steps or as the budget allows; some at a cadence of their own.
 
     Attributes:
         spent: seconds that each took so far, the final ones excepted.
     """
 
-    def __init__(self, readings: Readings, account: Account, recorder: Recorder, *, every: int | None) -> None:
-        self.spent: dict[str, float] = dict.fromkeys(READINGS, 0.0)
+    def __init__(
+        self, readings: Readings, account: Account, recorder: Recorder, *, every: int | None,
+        cadence: Mapping[str, int],
+    ) -> None:  # fmt: skip
         self._readings = readings
         self._account = account
         self._recorder = recorder
         self._budgeted = every is None
         self._careful = False
+        self._gradient_seconds = 0.0  # of all data, as λ_max took them
         self._stated: set[str] = set()
-        self._schedules: dict[str, Every | WithinBudget] = {
-            name: Every(every) if every is not None else WithinBudget(share, pause=20, again=AGAIN[name])
-            for name, share in READINGS.items()
-        }
+        self._schedules = _schedules(every, cadence)
+        self.spent: dict[str, float] = dict.fromkeys(self._schedules, 0.0)
 
     def begin(self, step: int, batch_size: int | None) -> None:
         """Readings of the initial weights, where they are cheap against the run."""
@@ -58,61 +63,67 @@ class Agenda:
                 schedule.first_at_once = False
             elif batch_size is not None or name in ANY_BATCH:
                 self.take(name, step, batch_size)
+        self._readings.forget()
 
     def look(self, step: int, batch_size: int | None, step_seconds: float) -> None:
         """Take what is due after `step` steps; `step_seconds` is what one of them takes."""
         for name, schedule in self._schedules.items():
-            if isinstance(schedule, WithinBudget) and schedule.last_step < 0 and not schedule.expected:
-                schedule.expected = self._expected_steps(name, batch_size) * step_seconds
+            if isinstance(schedule, WithinBudget) and schedule.last_step < 0:
+                if name == "spectrum" and self._gradient_seconds > 0:
+                    schedule.expected = _SPECTRUM * self._gradient_seconds
+                elif not schedule.expected:
+                    schedule.expected = self._expected_steps(name, batch_size) * step_seconds
             unknown = batch_size is None and name not in ANY_BATCH and step <= _PATIENCE
             if not unknown and schedule.due(step, self._purse(step)):
                 self.take(name, step, batch_size)
+        self._readings.forget()
+
+    def asked_at(self, step: int) -> int | None:
+        """The next step after this one at which a cadence wants something; None without any."""
+        steps = [s.steps for s in self._schedules.values() if isinstance(s, Cadence)]
+        return min(((step // n + 1) * n for n in steps), default=None)
 
     def take(self, name: str, step: int, batch_size: int | None) -> Estimate | None:
-        """One reading, recorded; None if it raised, which is recorded too, or was said before to be impossible."""
+        """One reading, recorded; its first row.
+
+        None if it raised, which is recorded too, was said before to be impossible, or has no meaning here.
+        """
         if name in self._stated:
             return None
         start = time.perf_counter()
-        estimate = self._recorder.attempt(
-            name,
-            step,
-            lambda: self._possible(name) or self._readings.take(name, step, batch_size, careful=self._careful),
-        )
-        took = time.perf_counter() - start
-        self.spent[name] += took
-        self._schedules[name].spent(step, took, failed=estimate is None or estimate.value is None)
-        if isinstance(estimate, Estimate):
+        rows = self._readings.rows(name, step, batch_size, careful=self._careful)
+        first: Estimate | None = None
+        for label in SHAPE if name == "spectrum" else (name,):
+            estimate = self._recorder.attempt(label, step, lambda: self._possible(name) or next(rows, None))
+            if estimate is None:
+                break
             self._recorder.record(step, estimate)
-            return estimate
-        return None
+            first = first or estimate
+        took = time.perf_counter() - start
+        if name == "lambda_max" and first is not None and first.cost > 0:
+            self._gradient_seconds = took / first.cost
+        self.spent[name] = self.spent.get(name, 0.0) + took
+        if name in self._schedules:
+            self._schedules[name].spent(step, took, failed=first is None or first.value is None)
+        return first
+
+    def measure(self, name: str, step: int, batch_size: int | None) -> Estimate | None:
+        """One reading by itself, shared with no other."""
+        try:
+            return self.take(name, step, batch_size)
+        finally:
+            self._readings.forget()
 
     def finish(self, step: int, batch_size: int | None) -> None:
         """One careful reading of everything; its time is in nobody's budget."""
         spent = dict(self.spent)
         self._careful = True
         try:
-            for name in NAMES:
+            for name in (*NAMES, *ON_DEMAND):
                 self._account.timed(self.take, name, step, batch_size)
-            self._account.timed(self._map, step, batch_size)
-            self._account.timed(self._shape, step, batch_size)
         finally:
             self._careful, self.spent = False, spent
             self._readings.forget()
-
-    def _map(self, step: int, batch_size: int | None) -> None:
-        known = self._recorder.latest.get("batch_sharpness")
-        found = self._recorder.attempt("edge_map", step, lambda: self._readings.edge_map(step, batch_size, known))
-        if found is not None:
-            self._recorder.record(step, found)
-
-    def _shape(self, step: int, batch_size: int | None) -> None:
-        """The readings of the spectrum, and of the noise along it."""
-        found = self._readings.shape(step, batch_size)
-        for name in SHAPE:
-            estimate = self._recorder.attempt(name, step, lambda: next(found, None))
-            if estimate is None:
-                return
-            self._recorder.record(step, estimate)
 
     def _possible(self, name: str) -> Estimate | None:
         """None; or, for a reading that this risk can never have, the row that says so once."""
@@ -136,18 +147,54 @@ class Agenda:
             return 16 + (min(size, 64 * 256) + 256) / (batch_size or 32) / 2
         if name == "batch_sharpness":
             return 100.0
+        if name == "edge_map":  # batches of up to eight times the size
+            return 4 * self._readings.map_cost
+        if name == "spectrum":
+            return self._readings.depth.charge * epoch / 2
         return 8 * epoch if name == "lambda_max" else epoch + 16 * 8
 
     def state_dict(self) -> dict[str, Any]:
-        """What each reading has taken out of the purse, and which were said to be impossible."""
-        taken = {name: s.total for name, s in self._schedules.items() if isinstance(s, WithinBudget)}
-        return {"readings": taken, "impossible": sorted(self._stated)}
+        """What each reading has taken out of the purse and took last, and which were said to be impossible."""
+        taken = {name: s for name, s in self._schedules.items() if isinstance(s, WithinBudget) and s.last_step >= 0}
+        totals, last = ({name: getattr(s, what) for name, s in taken.items()} for what in ("total", "last"))
+        return {"readings": totals, "last": last, "impossible": sorted(self._stated)}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """Continue from `state_dict` at a step."""
-        taken = state.get("readings", state["spent"])
+        taken, last = state.get("readings", state["spent"]), state.get("last", {})
         self._stated = set(state.get("impossible", ()))
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget):
                 schedule.total = float(taken.get(name, 0.0))
-                schedule.last_step = step
+                schedule.last = float(last.get(name, 0.0))
+                schedule.first_at_once = False
+                if name in taken or name not in ON_DEMAND:
+                    schedule.last_step = step
+
+
+def check_pace(every: int | None, cadence: Mapping[str, int] | None, budget: float) -> dict[str, int]:
+    """The cadence by name. Raises ValueError for less than one step, an unknown name, or a budget that is no share."""
+    if every is not None and every < 1:
+        raise ValueError(f"expected every ≥ 1, got {every}")
+    for name, steps in (cadence or {}).items():
+        if name not in (*NAMES, *ON_DEMAND) or steps < 1:
+            raise ValueError(f"expected a cadence of at least 1 step for any of {', '.join((*NAMES, *ON_DEMAND))}, "
+                             f"got {steps!r} for {name!r}")  # fmt: skip
+    if not 0 < budget <= 1:
+        raise ValueError(f"expected a budget in (0, 1], the share of time for measuring, got {budget}")
+    return dict(cadence or {})
+
+
+def _schedules(every: int | None, cadence: Mapping[str, int]) -> dict[str, Every | WithinBudget]:
+    """Of each reading that is taken along the way, in the order in which those due at the same step are taken."""
+    asked = [name for name in ON_DEMAND if name in cadence]
+    if every is not None:  # the spectrum first: its search gives λ_max too
+        order = sorted([*READINGS, *asked], key=lambda name: (name != "spectrum", name == "edge_map"))
+        return {name: Every(cadence.get(name, every)) for name in order}
+    rest = 1 - sum(ASKED[name] for name in asked)
+    shares = {name: rest * share for name, share in READINGS.items()} | {name: ASKED[name] for name in asked}
+    return {
+        name: Cadence(share, pause=_PAUSE, again=AGAIN.get(name, 1.0), steps=cadence[name]) if name in cadence
+        else WithinBudget(share, pause=_PAUSE, again=AGAIN[name])
+        for name, share in shares.items()
+    }  # fmt: skip

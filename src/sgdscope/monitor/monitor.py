@@ -14,9 +14,9 @@ from torch import Tensor
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.account import Account
-from sgdscope.monitor.agenda import Agenda
+from sgdscope.monitor.agenda import Agenda, check_pace
 from sgdscope.monitor.optimizers import check_same_parameters, description, unwrapped
-from sgdscope.monitor.readings import NAMES, Readings
+from sgdscope.monitor.readings import NAMES, ON_DEMAND, Readings
 from sgdscope.monitor.recorder import Recorder, sinks_of, writer_of
 from sgdscope.monitor.schedule import SHARES, Stride
 from sgdscope.monitor.stream import EdgeStream
@@ -55,6 +55,10 @@ class Monitor:
         optimizer: of the risk's parameters; a torch optimizer or a wrapper that holds one as ``.optimizer``.
         batch_size: for batch sharpness; taken from the first observed batch if None.
         every: steps between two readings of each heavier measurement. None: as often as `budget` allows.
+        cadence: steps between two readings of single measurements, by name: instead of `every` for those of it, and for
+            what is else read at the end only, ``"spectrum"`` (with the noise covariance) and ``"edge_map"``. Without
+            `every` each is read once after every multiple if the budget affords it, of which what it leaves to readings
+            gives those two 0.4 and 0.2 at most.
         budget: what the monitor may add to the time of training (readings at the end excepted), its hooks, rows and
             looks at the clock included. First readings of sharpness are taken at once where that takes less than half
             a second, as an advance: later ones wait until it is paid back. Unused with `every`.
@@ -79,6 +83,7 @@ class Monitor:
         *,
         batch_size: int | None = None,
         every: int | None = None,
+        cadence: Mapping[str, int] | None = None,
         budget: float = 0.05,
         out: str | Path | RunWriter | None = None,
         log: Any = None,
@@ -89,10 +94,7 @@ class Monitor:
         seed: int = 0,
         start_step: int = 0,
     ) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"expected every ≥ 1, got {every}")
-        if not 0 < budget <= 1:
-            raise ValueError(f"expected a budget in (0, 1], the share of time for measuring, got {budget}")
+        cadence = check_pace(every, cadence, budget)
         self.risk = risk
         self.optimizer = unwrapped(optimizer)
         check_same_parameters(risk, self.optimizer)
@@ -110,7 +112,7 @@ class Monitor:
         self._budgeted = every is None
         self._account = Account(budget, start_step)
         readings = Readings(risk, self.optimizer, k=k, replacement=replacement, seed=seed)
-        self._agenda = Agenda(readings, self._account, self.recorder, every=every)
+        self._agenda = Agenda(readings, self._account, self.recorder, every=every, cadence=cadence)
         self._stream = EdgeStream(
             risk, Stride(budget * SHARES["edge_ratio"], fixed=None if every is None else max(1, every // 32))
         )
@@ -262,9 +264,9 @@ class Monitor:
 
         Raises ValueError for an unknown name.
         """
-        if name not in NAMES:
-            raise ValueError(f"expected one of {', '.join(NAMES)}, got {name!r}")
-        found: Estimate | None = self._account.timed(self._agenda.take, name, self.step, self.batch_size)
+        if name not in (*NAMES, *ON_DEMAND):
+            raise ValueError(f"expected one of {', '.join((*NAMES, *ON_DEMAND))}, got {name!r}")
+        found: Estimate | None = self._account.timed(self._agenda.measure, name, self.step, self.batch_size)
         return found
 
     def read_carefully(self) -> None:
@@ -329,6 +331,8 @@ class Monitor:
             if not self._account.knows_idle:
                 self._account.passed_idly(self._idle_pass())
             self._look_at += min(_LOOK_STEPS - 1, int(_LOOK_SECONDS / max(self.step_seconds, 1e-5)))
+            asked = self._agenda.asked_at(self.step)
+            self._look_at = self._look_at if asked is None else min(self._look_at, asked)
 
     def _idle_pass(self) -> float:
         """Seconds that a step takes on which hooks and `observe` have nothing to do; timed between training steps."""

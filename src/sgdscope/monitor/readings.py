@@ -30,10 +30,12 @@ from sgdscope.vectors import Vector, dot
 from sgdscope.what_if import edge_map
 
 NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction", "gradient_noise")
-ANY_BATCH = ("lambda_max", "gradient_noise")
+ON_DEMAND = ("edge_map", "spectrum")
+"""What is read at the end only, unless asked for: the what-if map, and the shape of the curvature."""
+ANY_BATCH = ("lambda_max", "gradient_noise", "spectrum")
 """Those that do not ask for the batch size."""
 SHAPE = ("spectrum", "noise_covariance")
-"""What is read at the end only: the shape of the curvature, and of the noise against it."""
+"""Rows of the shape: of the curvature, and of the noise against it."""
 
 
 class Depth(NamedTuple):
@@ -90,11 +92,23 @@ class Readings:
         self.seed = seed
         self._tracker = EigenvalueTracker(k)
         self._axes: Axes | Estimate | None = None
+        self._sharpness: Estimate | None = None
+
+    def rows(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Iterator[Estimate]:
+        """What a reading of `name`, of `NAMES` or `ON_DEMAND`, gives at the present weights, one estimate at a time."""
+        if name == "spectrum":
+            yield from self.shape(step, batch_size)
+        elif name == "edge_map":
+            found = self.edge_map(step, batch_size)
+            if found is not None:
+                yield found
+        else:
+            yield self.take(name, step, batch_size, careful=careful)
 
     def take(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Estimate:
         """Measure `name`, one of `NAMES`, at the present weights."""
         if name == "lambda_max":
-            shared = self._shared_eigenvalues(step, batch_size) if careful else None
+            shared = self._shared_eigenvalues(step, batch_size) if careful or self._axes is not None else None
             if shared is not None:
                 return shared
             self._tracker.tolerance = 0.02 if careful else 0.05
@@ -107,11 +121,12 @@ class Readings:
             reason = "the batch size is not known: give batch_size, or call observe(batch) in the loop"
             return Estimate.failed(name, reason)
         if name == "batch_sharpness":
-            return batch_sharpness(
+            self._sharpness = batch_sharpness(
                 self.risk, batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
                 tolerance=0.01 if careful else 0.03, max_batches=self._batches() if careful else 64,
                 generator=self.generator(1, step),
             )  # fmt: skip
+            return self._sharpness
         # Products with the curvature of all data only where they cost little; of independent batches otherwise.
         samples = 256 if self._cheap() else 4 * batch_size
         return gradient_noise_interaction(
@@ -119,7 +134,7 @@ class Readings:
             replacement=self.replacement, generator=self.generator(2, step),
         )  # fmt: skip
 
-    def edge_map(self, step: int, batch_size: int | None, known: Estimate | None) -> Estimate | None:
+    def edge_map(self, step: int, batch_size: int | None) -> Estimate | None:
         """The what-if map; None where it has no meaning: no theory of thresholds, or all data in a batch."""
         optimizer, lr = description(self.optimizer, full_batch=False), learning_rate(self.optimizer)
         if batch_size is None or not lr > 0 or optimizer["method"] not in ("sgd", "momentum", "nesterov"):
@@ -128,9 +143,19 @@ class Readings:
             return None
         return edge_map(
             self.risk, lr=lr, batch_size=batch_size, momentum=optimizer["momentum"],
-            nesterov=optimizer["method"] == "nesterov", max_cost=60 if self._cheap() else 30, known=known,
+            nesterov=optimizer["method"] == "nesterov", max_cost=self.map_cost, known=self._sharpness,
             replacement=self.replacement, generator=self.generator(4, step),
         ).estimate  # fmt: skip
+
+    @property
+    def map_cost(self) -> float:
+        """Gradients of its largest batch that a what-if map may take."""
+        return 60 if self._cheap() else 30
+
+    @property
+    def depth(self) -> Depth:
+        """How closely the shape of the curvature is looked at."""
+        return BY_GRAPH if chain_refusal(self.risk) else BY_HAND
 
     def shape(self, step: int, batch_size: int | None) -> Iterator[Estimate]:
         """Spectrum, and the noise along its leading eigenvectors, which are found once for both.
@@ -158,7 +183,7 @@ class Readings:
 
     def forget(self) -> None:
         """Let go of what readings at the same weights share."""
-        self._axes = None
+        self._axes = self._sharpness = None
 
     def _found_axes(self, step: int, batch_size: int | None) -> Axes | Estimate:
         """Leading eigenpairs, found once for all readings of a visit; or the row that says why they are left out."""
@@ -167,7 +192,7 @@ class Readings:
         return self._axes
 
     def _search(self, step: int, batch_size: int | None) -> Axes | Estimate:
-        depth = BY_GRAPH if chain_refusal(self.risk) else BY_HAND
+        depth = self.depth
         samples = affordable(self.risk, depth.charge, step * (batch_size or 1))
         held = depth.vectors * sum(p.numel() * p.element_size() for p in self.risk.parameters)
         if held > _MEMORY:

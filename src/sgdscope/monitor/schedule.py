@@ -11,6 +11,8 @@ READINGS = {
     "batch_sharpness": 0.46, "lambda_max": 0.39, "gradient_noise_interaction": 0.07, "gradient_noise": 0.08,
 }  # fmt: skip
 """How the heavier measurements divide what the budget leaves them, once everything else is paid."""
+ASKED = {"spectrum": 0.4, "edge_map": 0.2}
+"""Shares that those read only at the end take of all that, where they were asked for along the run."""
 AGAIN = {"batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0, "gradient_noise": 0.33}
 """What a second reading is expected to take, in first ones: those hold work done only once, or start from nothing."""
 
@@ -71,6 +73,27 @@ class WithinBudget:
         self.total += 0.0 if first else seconds
         self.last = self.again * seconds if self.last_step < 0 else seconds
         self.last_step = step
+
+
+@dataclass
+class Cadence(WithinBudget):
+    """Due once after each multiple of `steps`, as soon as the purse allows; multiples that it does not allow are lost.
+
+    Attributes:
+        steps: doubled by each failure, as `pause` is.
+    """
+
+    steps: int = 1
+
+    def due(self, step: int, purse: float) -> bool:
+        """Whether to measure after `step` steps; the first of all waits for its share too, unless made at once."""
+        passed = self.last_step < 0 or step // self.steps > self.last_step // self.steps
+        return passed and super().due(step, purse)
+
+    def spent(self, step: int, seconds: float, *, failed: bool = False) -> None:
+        """Note what a measurement took, and whether it failed."""
+        super().spent(step, seconds, failed=failed)
+        self.steps *= 2 if failed else 1
 
 
 @dataclass
