@@ -139,6 +139,12 @@ def test_two_adjacent_iterates_have_one_schedule_in_all_modes():
         assert exact_schedule(average, LR, curvature) == pytest.approx(frozen, rel=1e-12)
 
 
+def test_beyond_one_the_schedule_of_two_points_leaves_its_range():
+    # q < 0: the newer point weighs every other batch negatively, the mean more so than any rates in [0, λ] can
+    assert exact_schedule(averages.two_point(10, 0.6), 1.0, 1.2).min() < -0.4
+    assert exact_schedule(averages.two_point(10, 0.6), 1.0, 1.0).min() >= 0
+
+
 def test_far_before_a_window_the_rate_is_the_plain_one():
     # coefficients of old batches underflow in a fast mode: 0.4^5000
     rates = exact_schedule(averages.window(50).over(5000), LR, 2.0)

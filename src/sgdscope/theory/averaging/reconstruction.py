@@ -24,7 +24,8 @@ class Reconstruction:
     Attributes:
         coefficients: one per snapshot, float64, shape (snapshots,); the average is Σ X_i snapshot_i. May be negative.
         total: their sum as least squares gave it, before it was normalised to one (or not, as asked).
-        profile_error: relative L2 distance between the rebuilt profile, with these coefficients, and the one asked for.
+        profile_error: relative L2 distance between the rebuilt profile, with these coefficients, and the one asked for;
+            resolved down to about 1e-8.
         amplification: Σ |X_i|: factor by which independent rounding errors of the snapshots can grow.
     """
 
@@ -56,8 +57,8 @@ def reconstruct(
     """Coefficients for the power EMA of `target_exponent` that ends at `target_step` (default: the last snapshot).
 
     One step and one exponent per snapshot, shape (snapshots,). Solved in float64 by least squares on profiles of unit
-    norm, so that repeated snapshots do no harm. Exponents must exceed −½, where a profile has a norm. Raises ValueError
-    for a target later than every snapshot: nothing stored knows those iterates.
+    norm, so that repeated snapshots do no harm. Cost: snapshots³. Exponents must exceed −½, where a profile has a norm.
+    Raises ValueError for a target later than every snapshot: nothing stored knows those iterates.
     """
     steps = numbers(snapshot_steps, "snapshot steps")
     exponents = numbers(snapshot_exponents, "snapshot exponents")
@@ -74,7 +75,7 @@ def reconstruct(
     norms = np.sqrt(profile_products(exponents, steps, exponents, steps))
     products = profile_products(exponents[:, None], steps[:, None], exponents, steps) / norms[:, None] / norms
     wanted = profile_products(exponents, steps, target_exponent, end) / norms
-    coefficients = lstsq(products, wanted, cond=_CUT, check_finite=False)[0] / norms
+    coefficients = lstsq(products, wanted, cond=_CUT, lapack_driver="gelsy")[0] / norms
     total = float(coefficients.sum())
     if normalise:
         coefficients = coefficients / total
