@@ -229,6 +229,20 @@ def test_a_prediction_with_its_error():
     assert "not the 1e-17 asked for" in strained.warnings[0]
 
 
+def test_a_large_offset_of_the_loss_costs_digits_and_says_so():
+    plain = first_passage(SLOPE, 0.05, -1, 1)
+    for diffusion in (0.05, lambda x: 0.05 + 0 * x):
+        found = first_passage(None, diffusion, -1, 1, value=lambda x: DOUBLE_WELL(x) + 1e6)
+        assert abs(found.log_mean - plain.log_mean) < found.error < 1e-7
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_any_scale_and_place(scale, offset):
+    found = exact(lambda x: SLOPE(x / scale - offset) / scale, 0.03, (offset - 1) * scale, (offset + 1) * scale)
+    assert found / scale**2 == pytest.approx(exact(SLOPE, 0.03), rel=1e-10)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -244,7 +258,9 @@ def test_a_prediction_with_its_error():
             lambda: first_passage(SLOPE, lambda x: np.abs(3 * x * x - 1) / 8, -1, 1),
             "diffusion vanishes near θ = -0.577",
         ),
-        (lambda: first_passage(1.0, 1.0, 0, 1), "expected a loss that confines beyond"),
+        (lambda: first_passage(1.0, 1.0, 3, 4), "expected a loss that confines beyond θ = 3,"),
+        (lambda: first_passage(SLOPE, lambda x: np.float32(x * x + 1), -1, 1), "double precision, got float32"),
+        (lambda: first_passage(SLOPE, lambda x: np.abs(x - 0.5), 1, -1), "diffusion vanishes near θ = 0.5"),
         (lambda: first_passage(lambda x: np.log(x), 1.0, -1, 1, reflecting=-1), "finite gradient and value"),
         (lambda: first_passage(SLOPE, 1.0, 0, 1, interpretation="Ito"), "expected an interpretation among ito"),
         (lambda: first_passage(1e3, 1e-3, 0, 1, reflecting=0), "more than 10⁴ units"),

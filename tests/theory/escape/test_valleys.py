@@ -77,6 +77,12 @@ def test_rates_apart_by_sixty_orders_of_magnitude():
         Valleys.from_escape_times({("a", "b"): 1e30, ("b", "a"): 1e30, ("b", "c"): 1.0, ("c", "b"): 1.0}).gap()
 
 
+def test_several_saddles_between_two_valleys():
+    valleys = Valleys.from_escape_times({("a", "b"): [10.0, 40.0], ("b", "a"): 5.0, ("a", "c"): 8.0, ("c", "a"): 1.0})
+    assert valleys.mean_time_in("a").value == pytest.approx(4)
+    assert valleys.exit_probabilities("a") == pytest.approx({"b": 0.5, "c": 0.5})
+
+
 def test_gamblers_ruin():
     n = 9
     times = {(str(i), str(i + d)): 0.5 for i in range(1, n) for d in (-1, 1)}

@@ -41,7 +41,7 @@ def stationary_probabilities(rates: Floats) -> Floats:
 
 
 def solve(rates: Floats, free: list[int], known: Floats, rewards: Floats) -> Floats:
-    """X with ``Σ_j rates_ij (x_i − x_j) = rewards_i`` on the free states and x = known on the others.
+    """Solution x of ``Σ_j rates_ij (x_i − x_j) = rewards_i`` on the free states and x = known on the others.
 
     With rewards 1 and known 0 these are mean times to leave the free states; with rewards 0 and known an indicator,
     hitting probabilities. Every free state must be able to leave.

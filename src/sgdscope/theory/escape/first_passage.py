@@ -74,7 +74,8 @@ def first_passage(
 
     Mean ``∫_start^target s(y) ∫_end^y m(z) dz dy`` and variance ``2 ∫ s(y) ∫ s(z) M(z)² dz dy`` with M the integral of
     m, s and m as in `theory.escape.line`; both by Gauss-Legendre panels fitted to the functions, in logarithms. Jumps
-    of the diffusion are found by bisection. Cost: some 100 panels, each one call of each function; milliseconds.
+    of the diffusion are found by bisection; features narrower than a hundredth of the way may be stepped over. Cost:
+    some 100 panels, each one call of each function; milliseconds.
 
     Args:
         gradient: L'(θ), a function or a constant; None if `value` is given.
@@ -118,7 +119,7 @@ def first_passage(
     for _ in range(3):
         edges, first = _halved(edges), 2 * first
         fine = _moments(line, edges, first)
-        error = abs(fine[0] - coarse[0]) + 4 * np.finfo(float).eps * max(1.0, fine[2])
+        error = abs(fine[0] - coarse[0]) + 4 * fine[2]
         if error <= relative_error:
             break
         coarse = fine
@@ -126,7 +127,7 @@ def first_passage(
 
 
 def _moments(line: Line, edges: Floats, first: int) -> tuple[float, float, float]:
-    """Ln mean, ln variance, largest |Φ|: the double integrals over panels, the outer from panel `first` on."""
+    """Logarithms of mean and variance, and rounding: double integrals over panels, the outer from panel `first`."""
     sampled = line.sample(edges)
     weights = (sampled.widths[:, None] * WEIGHTS)[first:]
     log_mass, _ = log_integrals(sampled.log_speed, sampled.widths)
@@ -134,7 +135,7 @@ def _moments(line: Line, edges: Floats, first: int) -> tuple[float, float, float
     scale = sampled.log_scale[first:]
     log_mean = log_sum(scale + log_mass[first:], weights)
     log_variance = math.log(2) + log_sum(scale + log_spread[first:], weights)
-    return log_mean, log_variance, sampled.largest_phi
+    return log_mean, log_variance, float(np.finfo(float).eps) + sampled.rounding
 
 
 def _halved(edges: Floats) -> Floats:

@@ -76,6 +76,8 @@ def validity_warnings(
 
     Source: derived here, from simulations of the discrete recursion on a quartic double well.
     """
+    if transverse_ratio is not None:
+        require_positive(transverse_ratio=transverse_ratio)
     said = []
     if exponent is not None and exponent < 4:
         said.append(f"the barrier is {exponent:.3g} in units of the noise, below 4: escape is not yet a rare event")

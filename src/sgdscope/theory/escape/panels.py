@@ -41,13 +41,19 @@ def nodes_between(edges: Floats) -> Floats:
 
 
 def evaluate(profile: Profile, x: Floats) -> Floats:
-    """A profile at every point of x, in one call where it is vectorised, point by point where it is not."""
+    """A profile at every point of x, in one call where it is vectorised, point by point where it is not.
+
+    Raises ValueError for a profile in less than double precision, which quadrature would take for roughness.
+    """
     if not callable(profile):
         return np.full(x.shape, float(profile))
     try:
-        found = np.asarray(profile(x), dtype=np.float64)
+        found = np.asarray(profile(x))
     except (TypeError, ValueError):
         found = np.empty(0)
+    if found.dtype in (np.float32, np.float16):
+        raise ValueError(f"expected a function that computes in double precision, got {found.dtype}")
+    found = np.asarray(found, dtype=np.float64)
     if found.shape != x.shape:
         found = np.array([float(profile(float(point))) for point in x.ravel()]).reshape(x.shape)
     return found

@@ -25,7 +25,7 @@ from sgdscope.theory.prediction import Prediction
 def _ratio(log_ratio: float, formula: str, scope: str, source: str, warnings: tuple[str, ...] = ()) -> Prediction:
     if abs(log_ratio) > LARGEST_EXPONENT:
         raise ValueError(f"the ratio of masses is e^{log_ratio:.6g}, beyond floating point: one well holds everything")
-    return Prediction(math.exp(log_ratio), "stationary mass ratio", formula, scope, source, unit="1", warnings=warnings)
+    return Prediction(math.exp(log_ratio), "stationary mass ratio", formula, scope, source, warnings=warnings)
 
 
 def sgd_mass_ratio(

@@ -107,8 +107,6 @@ def sgd_escape_time(
     require_fraction(fraction)
     if prefactor not in _PREFACTORS:
         raise ValueError(f"expected a prefactor among {', '.join(_PREFACTORS)}, got {prefactor!r}")
-    if transverse_ratio is not None:
-        require_positive(transverse_ratio=transverse_ratio)
     if transverse_factor is not None:
         require_positive(transverse_factor=transverse_factor)
     at_minimum, at_saddle = curvature_minimum, -curvature_saddle

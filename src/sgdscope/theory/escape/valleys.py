@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,27 +50,35 @@ class Valleys:
         object.__setattr__(self, "rates", rates)
 
     @classmethod
-    def from_escape_times(cls, times: Mapping[tuple[str, str], Prediction | float], *, unit: str = TIME) -> Valleys:
-        """Chain from the mean time of each exit, ``{("flat", "sharp"): τ, …}``; several exits of a valley add as rates.
+    def from_escape_times(
+        cls, times: Mapping[tuple[str, str], Prediction | float | Sequence[Prediction | float]], *, unit: str = TIME
+    ) -> Valleys:
+        """Chain from the mean time of each exit: ``{("flat", "sharp"): τ, …}``, or a list of τ, one per saddle.
 
-        τ of a pair is the mean time over that saddle were it the only one. Predictions must share one unit (times, not
-        rates); plain numbers are taken in `unit`. Raises ValueError for mixed units and times that are not positive.
+        Each τ is the mean time over that saddle were it the only one; rates add. Predictions must share one unit
+        (times, not rates); plain numbers are taken in `unit`. Raises ValueError for mixed units and times that are not
+        positive.
         """
-        predictions = [time for time in times.values() if isinstance(time, Prediction)]
+        exits = [
+            (home, away, time)
+            for (home, away), found in times.items()
+            for time in (found if isinstance(found, Sequence) else [found])
+        ]
+        predictions = [time for *_, time in exits if isinstance(time, Prediction)]
         if predictions:
-            if len(predictions) < len(times):
+            if len(predictions) < len(exits):
                 raise ValueError("expected either predictions or plain numbers for the times, got both")
             common_unit(*predictions)
             unit, form = time_unit(predictions[0])
             if form != 1:
                 raise ValueError(f"expected times, got {predictions[0].quantity} in {predictions[0].unit}")
-        names = tuple(dict.fromkeys(name for pair in times for name in pair))
+        names = tuple(dict.fromkeys(name for home, away, _ in exits for name in (home, away)))
         rates = np.zeros((len(names), len(names)))
-        for (home, away), time in times.items():
+        for home, away, time in exits:
             value = float(time)
             if home == away or not 0 < value < math.inf:
                 raise ValueError(f"expected a time > 0 between two valleys, got {value} from {home!r} to {away!r}")
-            rates[names.index(home), names.index(away)] = 1 / value
+            rates[names.index(home), names.index(away)] += 1 / value
         return cls(names, rates, unit)
 
     def generator(self) -> Floats:
