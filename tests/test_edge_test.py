@@ -26,7 +26,7 @@ def at(lr, *, curvatures=(3.0,) * 8, batch_size=2, **settings):
 
 
 def test_below_the_edge_of_a_quadratic():
-    found = edge_test(at(0.5), lr_factor=1.2)
+    found = edge_test(at(0.5), lr_factor=1.2, steps=20)
     assert found.verdict.outcome == "disagrees"
     assert (found.excess.value, found.excess.standard_error, found.diverged) == (1, 0, 0)
     assert [fork.seed for fork in found.forks] == [0, 1, 2, 3]
@@ -34,9 +34,9 @@ def test_below_the_edge_of_a_quadratic():
 
 
 def test_at_the_edge_of_a_quadratic():
-    found = edge_test(at(0.6), lr_factor=1.2)  # 2 / 3 lies between 0.6 and 0.72
+    found = edge_test(at(0.6), lr_factor=1.2, steps=40)  # 2 / 3 lies between 0.6 and 0.72
     assert found.verdict.outcome == "agrees"
-    # (1 − 0.72 · 3)² per step: ten thousandfold after 31, looked at every step (8 samples, batches of 2)
+    # (1 − 0.72 · 3)² per step: ten thousandfold after 31, looked at every step
     assert {fork.diverged_at for fork in found.forks} == {math.ceil(math.log(DIVERGED) / math.log((1 - 2.16) ** 2))}
     assert found.excess.value == DIVERGED
     assert "training diverges" in str(found)
@@ -45,14 +45,14 @@ def test_at_the_edge_of_a_quadratic():
 
 def test_a_smaller_batch_is_felt_where_curvatures_differ():
     # all data: 0.7 · 2 < 2; one sample at a time: a factor of 1 or of 1 − 2.8, each half of the time
-    found = edge_test(at(0.7, curvatures=(0.0, 4.0) * 8, batch_size=16), batch_size=1)
+    found = edge_test(at(0.7, curvatures=(0.0, 4.0) * 8, batch_size=16), batch_size=1, steps=50)
     assert (found.diverged, found.forks[0].control, found.verdict.outcome) == (4, 1, "agrees")
     assert found.settings["batch_size_after"] == 1
     assert found.change == "with batches of 16 → 1"
 
 
 def test_controls_that_diverge_leave_the_question_open():
-    found = edge_test(at(0.7), lr_factor=1.2)
+    found = edge_test(at(0.7), lr_factor=1.2, steps=90)
     assert found.verdict.outcome == "unassessed"
     assert found.verdict.measured.reason == "4 of 4 controls diverged with nothing changed"
     assert str(found).startswith("No answer")
@@ -111,6 +111,20 @@ def test_peaks_are_those_of_a_loop_by_hand(momentum):
     assert found.excess.value == pytest.approx(sum(f.peak / f.control for f in found.forks) / 2)
 
 
+@pytest.mark.parametrize(("every", "seen_at"), [(1, 32), (7, 35), (33, 33), (40, 40), (90, 40)])
+def test_looks_come_as_often_as_asked_for_and_at_the_end(every, seen_at):
+    found = edge_test(at(0.6), lr_factor=1.2, seeds=1, steps=40, look_every=every)  # ten thousandfold after 32
+    assert found.forks[0].diverged_at == seen_at
+    assert found.settings["look_every"] == every
+    assert found.cost == pytest.approx(40 * 2 + 2 * math.ceil(40 / every) * 8 / 6)  # eight forward, batches of two
+
+
+@pytest.mark.parametrize(("every", "said"), [(1, "every step"), (2, "every 2nd step"), (13, "every 13th step")])
+def test_how_often_and_at_what_was_looked_is_said(every, said):
+    found = str(edge_test(at(0.5, curvatures=(3.0,) * 300), lr_factor=1.2, seeds=1, steps=20, look_every=every))
+    assert found.splitlines()[-1] == f"  looked    after {said}, at the loss of 128 samples"
+
+
 def test_nothing_is_disturbed():
     case = next(case for case in CASES if case.name == "BatchNorm")
     risk = case.risk()
@@ -143,7 +157,7 @@ def test_the_median_and_what_it_says():
     def tested(*pairs):
         forks = tuple(Fork(i, peak, control, 3 if peak == DIVERGED else None, None)
                       for i, (peak, control) in enumerate(pairs))  # fmt: skip
-        return EdgeTest("with x", 1.0, forks, {"steps": 9}, 10.0)
+        return EdgeTest("with x", 1.0, forks, {"steps": 9, "look_every": 1, "loss_samples": 8}, 10.0)
 
     assert tested((8, 2), (9, 2), (2, 1)).verdict.outcome == "agrees"  # 4, 4.5, 2
     assert tested((6, 2), (9, 2), (2, 1)).verdict.outcome == "undecided"
@@ -169,7 +183,7 @@ def test_a_run_folder(folder):
     calls = []
     found = edge_test(folder, lr_factor=1.2, seeds=1, steps=10, progress=lambda done, of: calls.append((done, of)))
     assert (found.settings["step"], found.settings["lr_before"], found.settings["batch_size_before"]) == (60, 0.7, 8)
-    assert calls == [(1, 2), (2, 2)]
+    assert calls == [(0, 2), (1, 2), (2, 2)]
     assert (folder / "rows.jsonl").read_bytes() == rows
     assert torch.equal(random, torch.get_rng_state())
     earlier = edge_test(folder, batch_size=4, seeds=1, steps=5, step=59)
@@ -183,10 +197,30 @@ def test_on_the_command_line(folder, capsys):
     assert main(["edge-test", str(folder), "--seeds", "1", "--steps", "5", "--quiet"]) == 0
     assert "with the learning rate 0.7 → 0.84" in capsys.readouterr().out
     assert main(["edge-test", str(folder), "--batch-size", "4", "--seeds", "1", "--steps", "5"]) == 0
-    assert "with batches of 8 → 4" in capsys.readouterr().out
-    assert main(["edge-test", str(folder), "--lr-factor", "-1", "--quiet"]) == 2
-    assert "expected lr_factor > 0" in capsys.readouterr().err
-    assert main(["edge-test", str(folder / "none")]) == 1
+    shown = capsys.readouterr()
+    assert "with batches of 8 → 4" in shown.out
+    assert "2/2" in shown.err
+    assert main(["edge-test", str(folder), "--seeds", "1", "--steps", "5", "--look-every", "3", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert "after every 3rd step" in shown.out
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "said"),
+    [
+        (["--lr-factor", "-1"], 2, "expected lr_factor > 0, got -1.0"),
+        (["--batch-size", "65"], 2, "expected a batch size between 1 and 64"),
+        (["--seeds", "0"], 2, "expected seeds ≥ 1, got 0"),
+        (["--look-every", "0"], 2, "expected look_every ≥ 1, got 0"),
+        (["--step", "3"], 1, "expected a readable checkpoint in"),
+    ],
+)
+def test_an_error_comes_without_a_progress_bar(folder, capsys, wrong, code, said):
+    assert main(["edge-test", str(folder), *wrong]) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"sgdscope: {said}")
 
 
 def test_wrong_use_is_told():
@@ -194,7 +228,10 @@ def test_wrong_use_is_told():
     for wrong, words in (
         ({}, "expected a change to test"), ({"batch_size": 2}, "expected a change to test"),
         ({"lr_factor": 0}, "expected lr_factor > 0"), ({"lr_factor": math.inf}, "expected lr_factor > 0"),
-        ({"lr_factor": 2, "seeds": 0}, "expected seeds, steps and loss_samples ≥ 1"),
+        ({"lr_factor": 2, "seeds": 0}, "expected seeds ≥ 1, got 0"),
+        ({"lr_factor": 2, "steps": -1}, "expected steps ≥ 1, got -1"),
+        ({"lr_factor": 2, "loss_samples": 0}, "expected loss_samples ≥ 1, got 0"),
+        ({"lr_factor": 2, "look_every": 0}, "expected look_every ≥ 1, got 0"),
         ({"batch_size": 9}, "expected a batch size between 1 and 8"), ({"lr_factor": 2, "step": 3}, "a run folder"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):

@@ -6,9 +6,10 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
@@ -18,6 +19,8 @@ from sgdscope.records import RecordsError, list_runs, open_run
 from sgdscope.summary import summary
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from sgdscope.monitor import Monitor
     from sgdscope.records import Run
 
@@ -76,7 +79,7 @@ def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None) 
 
 def edge_test(
     run: Annotated[Path, tyro.conf.Positional], lr_factor: float | None = None, batch_size: int | None = None,
-    seeds: int = 4, steps: int = 200, step: int | None = None, quiet: bool = False,
+    seeds: int = 4, steps: int = 200, step: int | None = None, look_every: int = 1, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Fork a run from its checkpoint with one thing changed, and say whether the loss blows up: the test of an edge.
 
@@ -87,18 +90,17 @@ def edge_test(
         seeds: orders of the data, each with the change and without.
         steps: steps of each fork.
         step: fork the last checkpoint up to this step.
+        look_every: steps between looks at the loss; a peak between two looks is missed.
         quiet: no progress bar.
     """
-    from tqdm import tqdm
-
     from sgdscope import edge_test as test  # torch
 
     factor = lr_factor if lr_factor is not None else 1.2 if batch_size is None else 1.0
-    with tqdm(total=2 * max(seeds, 0), unit=" forks", file=sys.stderr, disable=quiet) as bar:
+    with closing(_Forks(quiet)) as bar:
         try:
             found = test.edge_test(
                 run, lr_factor=factor, batch_size=batch_size, seeds=seeds, steps=steps, step=step,
-                progress=lambda done, of: bar.update(),
+                look_every=look_every, progress=bar,
             )  # fmt: skip
         except ValueError as error:
             raise ConfigError(str(error)) from error
@@ -224,7 +226,7 @@ class _Progress:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.bar: object | None = None
+        self.bar: tqdm[NoReturn] | None = None
         self._next = 0
 
     def around(self, action: Callable[[], Run]) -> Run:
@@ -233,7 +235,7 @@ class _Progress:
             return action()
         finally:
             if self.bar is not None:
-                self.bar.close()  # type: ignore[attr-defined]
+                self.bar.close()
 
     def __call__(self, step: int, steps: int, loss: float, monitor: Monitor) -> None:
         if self.quiet or (step < self._next and step < steps):
@@ -243,7 +245,6 @@ class _Progress:
         if self.bar is None:
             self.bar = tqdm(total=steps, initial=step, unit=" steps", file=sys.stderr, mininterval=0)
         bar = self.bar
-        assert isinstance(bar, tqdm)
         speed = max(1.0, monitor.step_seconds and 0.5 / monitor.step_seconds)
         self._next = step + int(speed)
         shown = {"loss": f"{loss:.3g}"}
@@ -254,6 +255,25 @@ class _Progress:
         bar.set_postfix(shown, refresh=False)
         bar.update(step - bar.n)
         bar.refresh()
+
+
+class _Forks:
+    """Progress bar on stderr: forks done. It opens at the first call, when the input is known to be right."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: tqdm[NoReturn] | None = None
+
+    def __call__(self, done: int, of: int) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=of, unit=" forks", file=sys.stderr, disable=self.quiet)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 if __name__ == "__main__":

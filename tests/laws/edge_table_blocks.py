@@ -351,8 +351,8 @@ BLOCKS = {
         "Forks of 200 steps, η = .5, b = 8, four orders of the data from each of three initial weights. Peaks of the "
         "full loss over the loss before, looked at after every step; a fork that reaches 10⁴ has diverged. Agrees: the "
         "middle half of our peaks meets the notes' range, or where they all diverge, three quarters of ours do. Beside "
-        "them what `edge_test` says, for each initial weights: the same forks, but looked at every tenth step only, "
-        "which is its rule for 256 samples, and over the control's peak; spikes last a few steps, and it misses some."),
+        "them what `edge_test` says, for each initial weights: the same forks, looked at on 128 of the samples, and "
+        "their peaks over the control's."),
     "changes": Block(
         "What a change does at once, and 6,000 steps later", changes,
         "η = .5, b = 8 up to the change; three initial weights. At once: at 13k, 14k, … 17k steps, where the notes "
