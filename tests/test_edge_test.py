@@ -30,7 +30,7 @@ def test_below_the_edge_of_a_quadratic():
     assert found.verdict.outcome == "disagrees"
     assert (found.excess.value, found.excess.standard_error, found.diverged) == (1, 0, 0)
     assert [fork.seed for fork in found.forks] == [0, 1, 2, 3]
-    assert str(found).startswith("Not at the edge: with the learning rate 0.5 → 0.6, the loss peaks at 1 ± 0 times")
+    assert str(found).startswith("Not at the edge: with the learning rate 0.5 → 0.6, the loss peaks at 1.00 times")
 
 
 def test_at_the_edge_of_a_quadratic():

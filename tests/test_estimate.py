@@ -126,7 +126,7 @@ def test_words():
         (38.9123, 0.0996, "38.91 ± 0.10"),
         (38.9123, 0.0, "38.9123 ± 0"),
         (38.9123, None, "38.9"),
-        (12345.0, 320.0, "12345 ± 320"),
+        (12345.0, 320.0, "12340 ± 320"),
         (0.0, 0.5, "0.00 ± 0.50"),
         (-3.14159, 0.01, "-3.142 ± 0.010"),
         (1.23456e-7, 2.3e-9, "1.235e-07 ± 2.3e-09"),
@@ -144,7 +144,7 @@ def test_with_error(value, error, text):
 def test_one_digit_of_the_error_where_asked_for():
     assert with_error(0.7293, 0.0098, digits=1) == "0.73 ± 0.01"
     assert with_error(5.89, 0.83, digits=1) == "5.9 ± 0.8"
-    assert with_error(4549.0, 620.0, digits=1) == "4549 ± 600"
+    assert with_error(4549.0, 620.0, digits=1) == "4500 ± 600"
     assert with_error(5.04e-05, 1e-06, digits=1) == "5e-05 ± 1e-06"
 
 

@@ -111,7 +111,7 @@ def noted(path, *, scale_error=20.0, critical=None, supported="undecided"):
 def test_noise_in_one_line_and_negative_curvature_in_another(tmp_path, supported, said):
     text = noted(tmp_path / "a", supported=supported)
     assert line(text, "gradient noise") == said
-    assert line(text, "negative curvature") == "1.80 ± 0.30 % of the directions"
+    assert line(text, "negative curvature") == "1.8 ± 0.3 % of the directions"
     assert "critical batch size" not in text
 
 

@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="sgdscope", args=arguments,
-                description="An instrument for the stochastic dynamics of SGD.",
+                description=f"An instrument for the stochastic dynamics of SGD. Version {__version__}.",
             )
         )  # fmt: skip
     except RecordsError as error:

@@ -25,7 +25,7 @@ from torch import nn
 from sgdscope import train
 from sgdscope.batches import Batch, length
 from sgdscope.config import RunConfig
-from sgdscope.estimate import Estimate, plain, with_error
+from sgdscope.estimate import Estimate, plain, short
 from sgdscope.records import Run, open_run
 from sgdscope.risk import Risk
 from sgdscope.sampler import Sampler
@@ -138,14 +138,12 @@ class EdgeTest:
         )  # fmt: skip
 
     def __str__(self) -> str:
-        error = self.excess.standard_error
-        assert not isinstance(error, tuple)
         controls = sorted(fork.control for fork in self.forks)
         answer = {
             "agrees": "At the edge", "disagrees": "Not at the edge", "undecided": "Undecided",
             "unassessed": "No answer, as controls diverge with nothing changed",
         }[self.verdict.outcome]  # fmt: skip
-        said = f"the loss peaks at {with_error(float(self.excess), error)} times the control's own peak"
+        said = f"the loss peaks at {short(self.excess)} times the control's own peak"
         if 2 * self.diverged >= len(self.forks):
             said = "training diverges"
         lines = [

@@ -232,6 +232,8 @@ def with_error(value: float, error: float | None, *, digits: int = 2) -> str:
     '38.91 ± 0.41'
     >>> with_error(38.9123, 0.412, digits=1)
     '38.9 ± 0.4'
+    >>> with_error(2113.0, 200.0, digits=1)
+    '2100 ± 200'
     >>> with_error(38.9123, None)
     '38.9'
     >>> with_error(1234567.8, 4200)
@@ -245,7 +247,7 @@ def with_error(value: float, error: float | None, *, digits: int = 2) -> str:
     place = math.floor(math.log10(error)) - (digits - 1)
     size = max(abs(value), error)
     if 1e-4 <= size < 1e6 and place >= -10:
-        return f"{value:.{max(-place, 0)}f} ± {error:.{max(-place, 0)}f}"
+        return f"{round(value, -place):.{max(-place, 0)}f} ± {error:.{max(-place, 0)}f}"
     figures = math.floor(math.log10(abs(value))) - place + 1 if value else 1
     return f"{value:.{min(max(figures, 1), 12)}g} ± {error:.{digits}g}"
 

@@ -105,8 +105,7 @@ def _shape(run: Run) -> list[tuple[str, str]]:
         return []
     if float(latest) == 0:
         return [("negative curvature", "none to be seen")]
-    error = latest.standard_error if isinstance(latest.standard_error, float) else None
-    return [("negative curvature", f"{with_error(100 * float(latest), error and 100 * error)} % of the directions")]
+    return [("negative curvature", f"{_glance(latest.scaled(100))} % of the directions")]
 
 
 def _cost(run: Run) -> list[tuple[str, str]]:

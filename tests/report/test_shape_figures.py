@@ -170,7 +170,7 @@ def test_companions_of_the_covariance_do_not_pass_for_others(tmp_path: Path) -> 
 
 
 def test_numbers_in_words() -> None:
-    assert with_doubt(4549.0, 620.0) == "4549 ± 620"
+    assert with_doubt(4549.0, 620.0) == "4550 ± 620"
     assert with_doubt(284.3, None) == "280"
     assert with_doubt(3e-7, 0.0) == "3e-07"
     assert [percent(x) for x in (0, 0.9997, 0.995, 0.5, 1.0)] == ["no", "over 99.9 %", "99.5 %", "50 %", "100 %"]
