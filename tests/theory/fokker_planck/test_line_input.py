@@ -104,7 +104,7 @@ def test_refuses_modes_and_rates_it_cannot_give():
         line.slow_modes(200)
     with pytest.raises(ValueError, match="over 600 noise units"):
         Line.of_potential(Quartic, 0.25 / 900, cells=4000).spectral_gap()
-    with pytest.raises(ValueError, match=r"exceeds 1e308: barriers of over 350 noise units"):
+    with pytest.raises(ValueError, match="exceeds 1e308: barriers of over 700 noise units"):
         Line.of_potential(Quartic, 0.25 / 900, cells=4000).mean_first_passage_time(1.0)
     with pytest.raises(ValueError, match="no mass stays where a boundary absorbs"):
         quartic(boundaries="absorbing").stationary()

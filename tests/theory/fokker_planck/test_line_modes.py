@@ -113,6 +113,18 @@ def test_modes_between_walls_that_absorb():
     assert half.slow_modes(2)[0] == pytest.approx(2 * (np.pi * np.array([0.5, 1.5])) ** 2, rel=1e-5)
 
 
+def test_walls_that_are_never_met_do_not_matter():
+    # Absorbing 2250 noise units up on the left, just behind the barrier on the right
+    far = Line.of_potential(Quartic, 0.001, (-2, 0.3), 3000, "absorbing")
+    near = Line.of_potential(Quartic, 0.001, (-2, 0.3), 3000, ("reflecting", "absorbing"))
+    assert far.spectral_gap() == pytest.approx(near.spectral_gap(), rel=1e-9)
+    assert far.quasi_stationary()[0] == pytest.approx(near.quasi_stationary()[0], abs=1e-12)
+    functions = [line.slow_modes(3)[1] for line in (far, near)]
+    middle = slice(1000, 2900)
+    assert functions[0][:, middle] == pytest.approx(functions[1][:, middle], rel=1e-6)
+    assert far.mean_first_passage_time(None, -1.0) == pytest.approx(near.mean_first_passage_time(None, -1.0), rel=1e-9)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.05, 1), st.floats(-0.3, 0.3), st.floats(0, 1), st.floats(0.3, 3))
 def test_rates_scale_with_time_and_space(temperature, tilt, growth, factor):

@@ -60,14 +60,16 @@ class Chain:
     def without_tails(self, depth: float) -> tuple[Chain, slice]:
         """The cells between the outermost ones that hold more than e^−depth of the fullest, and where they are.
 
-        Only tails before walls that reflect are left out: they carry no flux. The new ends reflect.
+        Where tails are left out the new end reflects: what absorbs beyond is not met in any time that is a number.
         """
         held = np.flatnonzero(self.log_mass > self.log_mass.max() - depth)
-        start = 0 if self.open_left else int(held[0])
-        stop = len(self.log_mass) if self.open_right else int(held[-1]) + 1
-        walls = self.log_resistance[[0, -1]]
-        inner = np.concatenate([walls[:1], self.log_resistance[start + 1 : stop], walls[1:]])
-        return Chain(self.log_mass[start:stop], inner), slice(start, stop)
+        start, stop = int(held[0]), int(held[-1]) + 1
+        resistance = self.log_resistance[start : stop + 1].copy()
+        if start > 0:
+            resistance[0] = np.inf
+        if stop < len(self.log_mass):
+            resistance[-1] = np.inf
+        return Chain(self.log_mass[start:stop], resistance), slice(start, stop)
 
     def towards_walls(self) -> tuple[Array, Array, float]:
         """Logarithms of the resistance from each cell to the left wall, to the right wall, and between the walls."""
@@ -99,32 +101,39 @@ class Chain:
         The mean time to absorption is the answer to source 1. Needs a wall that absorbs; cost O(n). Where the answer
         exceeds the largest floating-point number it is infinite.
         """
-        g, r = self.factors()
-        arrive_left, arrive_right = self.log_arrival()
-        nothing = -np.inf
-        crossed = np.isfinite(self.log_resistance)
-        across = self.log_resistance[crossed]
+        self._needs_wall()
         drops = np.zeros_like(self.log_resistance)
         with np.errstate(over="ignore", invalid="ignore"):
             weight = self.log_mass + log_source
+            if not self.open_left:
+                drops[1:] = np.exp(self.log_resistance[1:] + np.logaddexp.accumulate(weight))
+                return np.cumsum(drops[:0:-1])[::-1], drops
+            if not self.open_right:
+                rises = np.exp(self.log_resistance[:-1] + np.logaddexp.accumulate(weight[::-1])[::-1])
+                drops[:-1] = -rises
+                return np.cumsum(rises), drops
+            g, r = self.factors()
+            leaves_left, leaves_right = self.log_arrival()
             below = np.logaddexp.accumulate(weight + g)
-            above = np.append(np.logaddexp.accumulate((weight + r)[:0:-1])[::-1], nothing)
+            above = np.append(np.logaddexp.accumulate((weight + r)[:0:-1])[::-1], -np.inf)
             # What crosses a face to the right started left of it and ends at the right wall, and the other way round
-            rightwards = np.append(nothing, np.logaddexp.accumulate(weight + arrive_right))
-            leftwards = np.append(np.logaddexp.accumulate((weight + arrive_left)[::-1])[::-1], nothing)
-            u = np.exp(r + below) + np.exp(g + above)
-            drops[crossed] = np.exp(across + rightwards[crossed]) - np.exp(across + leftwards[crossed])
-        return u, drops
+            rightwards = np.append(-np.inf, np.logaddexp.accumulate(weight + leaves_right))
+            leftwards = np.append(np.logaddexp.accumulate((weight + leaves_left)[::-1])[::-1], -np.inf)
+            drops = np.exp(self.log_resistance + rightwards) - np.exp(self.log_resistance + leftwards)
+            return np.exp(r + below) + np.exp(g + above), drops
 
     def passage(self) -> tuple[Array, Array]:
-        """Mean and variance of the time until a wall absorbs, from each cell; infinite where they overflow.
+        """Mean time until a wall absorbs, from each cell, infinite where it overflows; and its drops, as of `solve`."""
+        return self.solve(np.zeros_like(self.log_mass))
 
-        The variance solves ``−L V = Σ_j rate_ij (τ_j − τ_i)²``: sums of squares, no difference of large moments.
+    def passage_variance(self, drops: Array) -> Array:
+        """Variance of that time, from the drops of the mean τ: solves ``−L V = Σ_j rate_ij (τ_j − τ_i)²``.
+
+        Sums of squares, no difference of large moments.
         """
-        mean, drops = self.solve(np.zeros_like(self.log_mass))
         with np.errstate(divide="ignore"):
             spread = 2 * np.log(np.abs(drops)) - self.log_resistance
-        return mean, self.solve(np.logaddexp(spread[:-1], spread[1:]) - self.log_mass)[0]
+        return self.solve(np.logaddexp(spread[:-1], spread[1:]) - self.log_mass)[0]
 
     def _needs_wall(self) -> None:
         if self.closed:

@@ -136,8 +136,7 @@ class Line:
 
     def point(self, position: float) -> Array:
         """Unit mass at a position, shared by the two nearest cells so that its mean is right."""
-        if not self.faces[0] <= position <= self.faces[-1]:
-            raise ValueError(f"expected a position in ({self.faces[0]:.6g}, {self.faces[-1]:.6g}), got {position}")
+        self._inside(position)
         last = len(self.centres) - 1
         where = np.interp(position, self.centres, np.arange(last + 1))
         left = min(int(where), max(last - 1, 0))
@@ -202,44 +201,55 @@ class Line:
 
         `target`: an interval, a point, a condition on positions, or a mask of the cells; None for boundaries that
         absorb. Ends of intervals need not be faces. `start`: a position, or masses. Raises ValueError for a target
-        outside the line or all of it, and a mean time beyond 1e308.
+        outside the line or all of it, and a time beyond 1e308.
         """
-        return self._first_passage(target, start)[0]
+        x, mean, _ = self._first_passage(target)
+        return self._from(start, x, mean)
 
     def passage_time_variance(self, target: Region | None = None, start: ArrayLike | None = None) -> Any:
         """Variance of the time to meet the target; arguments as `mean_first_passage_time`.
 
         From spread-out masses it includes the variance of the mean over them.
         """
-        return self._first_passage(target, start)[1]
+        x, mean, variance = self._first_passage(target, spread=True)
+        within = self._from(start, x, variance)
+        if start is None or np.ndim(start) == 0:
+            return within
+        weights = self._masses(start)
+        means = np.interp(self.centres, x, mean)
+        return float(within + weights @ np.square(means - self._from(start, x, mean)) / weights.sum())
 
-    def _first_passage(self, target: Region | None, start: ArrayLike | None) -> tuple[Any, Any]:
+    def _first_passage(self, target: Region | None, *, spread: bool = False) -> tuple[Array, Array, Array]:
+        """Places from left to right, walls among them, with mean and, if asked for, variance of the time left there."""
         ends = self._spans(target, "target")
-        places: list[Array] = [np.array(ends).ravel()]  # at the target no time is left
-        means, variances = [np.zeros(2 * len(ends))], [np.zeros(2 * len(ends))]
+        found = [np.vstack([np.array(ends).ravel(), np.zeros((2, 2 * len(ends)))])]  # at the target no time is left
         for piece in pieces(ends, self.faces, self.open_ends):
             _, chain, faces = self._part(piece)
-            mean, variance = chain.passage()
+            mean, drops = chain.passage()
+            variance = chain.passage_variance(drops) if spread else np.zeros_like(mean)
             if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
-                raise ValueError("a passage time or its variance exceeds 1e308: barriers of over 350 noise units")
-            where, walls = (faces[1:] + faces[:-1]) / 2, piece.walls()
-            places += [where, walls]
-            means += [mean, np.zeros(len(walls))]
-            variances += [variance, np.zeros(len(walls))]
-        order = np.argsort(np.concatenate(places), kind="stable")
-        x = np.concatenate(places)[order]
-        mean, variance = np.concatenate(means)[order], np.concatenate(variances)[order]
+                raise ValueError(
+                    "a passage time or its variance exceeds 1e308: barriers of over 700 noise units, or 350 for the "
+                    "variance"
+                )
+            walls = piece.walls()
+            found += [np.vstack([(faces[1:] + faces[:-1]) / 2, mean, variance])]
+            found += [np.vstack([walls, np.zeros((2, len(walls)))])]
+        table = np.hstack(found)
+        x, mean, variance = table[:, np.argsort(table[0], kind="stable")]
+        return x, mean, variance
+
+    def _from(self, start: ArrayLike | None, x: Array, values: Array) -> Any:
+        """Values given at places x: in every cell, at a position, or on average over masses."""
         if start is not None and np.ndim(start) == 0:
             position = float(np.asarray(start))
-            self.point(position)
-            return float(np.interp(position, x, mean)), float(np.interp(position, x, variance))
-        mean, variance = np.interp(self.centres, x, mean), np.interp(self.centres, x, variance)
+            self._inside(position)
+            return float(np.interp(position, x, values))
+        everywhere = np.interp(self.centres, x, values)
         if start is None:
-            return mean, variance
+            return everywhere
         weights = self._masses(start)
-        weights = weights / weights.sum()
-        middle = weights @ mean
-        return float(middle), float(weights @ (variance + np.square(mean - middle)))
+        return float(weights @ everywhere / weights.sum())
 
     def committor(self, source: Region, target: Region) -> Array:
         """Probability to meet the target before the source, from every cell, shape (cells,). Regions as for passages.
@@ -282,6 +292,10 @@ class Line:
         return masses / masses.sum(), rate
 
     # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _inside(self, position: float) -> None:
+        if not self.faces[0] <= position <= self.faces[-1]:
+            raise ValueError(f"expected a position in ({self.faces[0]:.6g}, {self.faces[-1]:.6g}), got {position}")
 
     def _cut(self, faces: Array) -> Cells:
         return Cells.between(faces, self.drift, self.diffusion, self._share)
