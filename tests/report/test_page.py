@@ -330,3 +330,34 @@ def test_the_cost_at_the_end_of_a_run_is_told_apart(tmp_path: Path) -> None:
     assert re.search(r"training loss 1 – 0.5 s 29 %", read)
     assert re.search(r"largest eigenvalues of the Hessian 1 110 – –", read)
     assert "λ_max" not in read  # neither read nor paid for
+
+
+@pytest.mark.parametrize(
+    ("residual", "words"),
+    [(None, "Bars: two standard errors."), (0.1, "Bars: two standard errors, and the residual of the solver.")],
+)
+def test_what_the_bars_of_the_gauge_show(tmp_path: Path, residual: float | None, words: str) -> None:
+    with RunWriter.create(tmp_path / "run", manifest()) as writer:
+        writer.append(0, Estimate("learning_rate", 0.5))
+        writer.append(5, Estimate("batch_sharpness", 2.0, 0.2, unit=CURVATURE))
+        writer.append(5, Estimate("lambda_max", 1.0, residual=residual, unit=CURVATURE))
+    answer = Reader(report.render(open_run(tmp_path / "run"))).text.split("Stability along")[0]
+    assert f"From a single reading, the last one. {words} Edge" in answer
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "words"),
+    [
+        (9, None, ""),
+        (9, 0.1, "Band: two standard errors."),
+        (600, 0.1, "Band: two standard errors, and the range of the readings that were averaged into a point."),
+        (600, None, "Band: range of the readings that were averaged into a point."),
+    ],
+)
+def test_what_the_band_of_the_loss_shows(tmp_path: Path, steps: int, error: float | None, words: str) -> None:
+    with RunWriter.create(tmp_path / "run", manifest()) as writer:
+        for step in range(steps):
+            writer.append(step, Estimate("loss", 1.0, error, count=2 if error else 1))
+    page = report.render(open_run(tmp_path / "run"))
+    loss = page.split('<section id="loss"')[1].split("</section>")[0]
+    assert (f"<figcaption>{words}</figcaption>" in loss) if words else ("figcaption" not in loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from sgdscope.report.chart import number
 COLOURS = {"first": "#0b5cad", "second": "#b0440a", "third": "#5b6b00", "ink": "#1b1d21", "soft": "#5a606a"}
 _GRID, _PAPER = "#dfdfd9", "#fcfcfa"
 KINDS = (".png", ".svg", ".pdf")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WIDTH, _HEIGHT, _DOTS = 7.2, 4.4, 160
 
 
@@ -55,7 +57,7 @@ def _draw(axes: Axes, picture: Picture) -> None:
     for axis, logarithmic in ((axes.xaxis, picture.log_across), (axes.yaxis, picture.log_up)):
         if logarithmic:
             axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(FuncFormatter(lambda at, _: number(at)))
+        axis.set_major_formatter(FuncFormatter(lambda at, _: _tick(at)))
     for shape in picture.shapes:
         _shape(axes, shape)
     if picture.span_across is not None:
@@ -97,6 +99,13 @@ def _names_of_marks(axes: Axes, marks: list[Mark]) -> None:
             _plain(mark.label), (mark.x, 1), xycoords=("data", "axes fraction"), xytext=(4, -4 - 14 * (row % 3)),
             textcoords="offset points", ha="left", va="top", color=COLOURS[mark.role], fontsize=11,
         )  # fmt: skip
+
+
+def _tick(value: float) -> str:
+    """A number, far from one as a power of ten."""
+    if value > 0 and not 1e-4 < value < 1e6 and abs(math.log10(value) - round(math.log10(value))) < 1e-9:
+        return "10" + str(round(math.log10(value))).translate(_RAISED)
+    return number(value)
 
 
 def _plain(words: str) -> str:

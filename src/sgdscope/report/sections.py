@@ -12,7 +12,7 @@ from sgdscope.regime import EdgeUnits, Standing
 from sgdscope.report import edge_map_figure, noise_figure, spectrum_figure
 from sgdscope.report.advice import SPIKE, advice, has_edge, outlook
 from sgdscope.report.chart import Chart
-from sgdscope.report.figures import caption, loss_chart, noise_scale_chart, stability_chart
+from sgdscope.report.figures import LINE_POINTS, caption, loss_chart, noise_scale_chart, stability_chart
 from sgdscope.report.gauge import SCALE, gauge
 from sgdscope.report.markup import Html, bar, first, join, section, short, source, table, text, tied, whole, with_doubt
 from sgdscope.report.shape import NoiseShape, SpectrumShape
@@ -65,10 +65,12 @@ def answer(run: Run, standing: Standing, units: EdgeUnits) -> Html:
     if standing.edge.value is not None:
         count, (begin, end) = standing.edge.count, standing.window
         window = (
-            f"Mean of {count:,} readings over steps {whole(begin)} to {whole(end)}; bars show two standard errors."
+            f"Mean of {count:,} readings over steps {whole(begin)} to {whole(end)}."
             if count > 1
             else "From a single reading, the last one."
         )
+        solved = any(first(e.residual) for e in (standing.edge, standing.lambda_max))
+        window += f" Bars: two standard errors{', and the residual of the solver' if solved else ''}."
         if float(standing.edge) > SCALE:
             window += " ▸: beyond the scale."
         if standing.threshold is not None and has_edge(standing, units):
@@ -135,8 +137,12 @@ def stability(run: Run, standing: Standing, units: EdgeUnits) -> Html:
 
 def loss(run: Run, units: EdgeUnits) -> Html:
     """The loss chart."""
-    chart = loss_chart(run, units)
-    return section("loss", "Loss", _figure(chart, "")) if chart is not None else Html("")
+    chart, readings = loss_chart(run, units), run.get("loss")
+    if chart is None:
+        return Html("")
+    shown = ["two standard errors"] * bool(readings.standard_errors.any())
+    shown += ["range of the readings that were averaged into a point"] * (len(readings) > LINE_POINTS)
+    return section("loss", "Loss", _figure(chart, f"Band: {', and the '.join(shown)}." if shown else ""))
 
 
 def noise_scale(run: Run) -> Html:
