@@ -1,0 +1,60 @@
+"""The README: what it shows is what the commands print, and the commands and options it names exist."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from sgdscope import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def sample(command):
+    """What the README shows below a command."""
+    (found,) = re.findall(rf"^```\n\$ sgdscope {command}\n(.*?)^```", README, flags=re.S | re.M)
+    return found.splitlines()
+
+
+def names(lines):
+    """The words at the left of the indented lines."""
+    return [re.split(r"\s{2,}", line.strip())[0] for line in lines if line.startswith("  ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs") / "a"
+
+
+@pytest.fixture(scope="module")
+def printed(folder):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main(["run", "--quiet", "--subset=64", "--steps=20", "--every=10", "--out", str(folder)]) == 0
+    return out.getvalue().splitlines()
+
+
+def test_the_sample_of_run_has_the_lines_that_run_prints(printed):
+    assert names(sample("run")) == names(printed)
+    assert [line.split(":")[0] for line in sample("run")[-1:]] == [line.split(":")[0] for line in printed[-1:]]
+
+
+def test_the_sample_of_edge_test_has_the_lines_that_it_prints(printed, folder, capsys):
+    assert cli.main(["edge-test", str(folder), "--steps", "3", "--seeds", "2", "--quiet"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in sample(r"edge-test \S+")[1:]] == [line.split()[0] for line in out[1:]]
+
+
+def test_every_command_and_option_named_exists(capsys):
+    commands = set(re.findall(r"(?:`|\$ )sgdscope ([a-z-]+)", README))
+    assert commands <= set(cli.COMMANDS)
+    assert {"run", "edge-test", "report", "list", "threshold"} <= commands
+    known = ""
+    for command in commands:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        known += capsys.readouterr().out
+    options = set(re.findall(r"`?(--[a-z][a-z-]+)", README))
+    assert len(options) > 5
+    assert {option for option in options if not re.search(rf"{option}\b", known)} == set()
