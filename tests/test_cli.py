@@ -152,13 +152,41 @@ def test_list_goes_on_past_what_it_cannot_read(finished, tmp_path, command):
     assert command("list", tmp_path / "c") == (0, "", f"no runs in {tmp_path / 'c'}\n")
 
 
-def test_threshold(command):
-    code, out, _ = command("threshold", "--lr", 0.1)
+WELLS = "(x**2-1)**2/4"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("stability", "--lr", 0.1, "--momentum", 0.9), "full batch   λ_max            38     2 (1 + β) / lr"),
+        (("escape", WELLS, "--lr", 0.05, "--batch-size", 0.6, "--variance", "1+x**2"), "384.383  7687.65"),
+        (("stationary", "--lr", 0.05), "median                     0.910743"),
+        (("averaging", "--lr", 0.3, "--curvatures", 1, 0.2, "--noise", 1, "--steps", 20), "window 21"),
+        (("fokker-planck", WELLS, "--temperature", 0.05), "between wells                    0.00277614"),
+    ],
+)
+def test_predict(command, tmp_path, words, said):
+    picture = tmp_path / "a.svg"
+    code, out, _ = command("predict", *words, "--plot", picture)
     assert code == 0
-    assert out.splitlines()[0] == "batch_sharpness = 20    (2 / lr)"
-    assert out.splitlines()[1].startswith("scope: plain SGD")
-    _, out, _ = command("threshold", "--lr", 0.1, "--momentum", 0.9, "--full-batch")
-    assert out.splitlines()[0] == "lambda_max = 38    (2 (1 + β) / lr)"
+    assert said in out
+    assert out.rstrip().splitlines()[-1] == f"picture: {picture}"
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_answer(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = command("predict", "stability", "--lr", 1, "--plot", tmp_path / "file" / "a.svg")
+    assert code == 2
+    assert "Stability at learning rate 1" in out
+    assert err.startswith(f"sgdscope: cannot write {tmp_path / 'file' / 'a.svg'}: ")
+
+
+def test_predict_has_help_for_each_subject(command):
+    _, out, _ = command("predict", "--help")
+    for subject in ("stability", "escape", "stationary", "averaging", "fokker-planck"):
+        assert subject in out
+        assert "--plot" in command("predict", subject, "--help")[1]
 
 
 def test_version(command):
@@ -227,9 +255,11 @@ def places(tmp_path, finished):
         ("report {tmp}/norun", 1, "expected a run folder with a manifest.json, got {tmp}/norun"),
         ("report {run} --out {tmp}/file/a", 1, "cannot write the report {tmp}/file/a: "),
         ("list {tmp}/gone", 2, "expected a folder that holds runs, got {tmp}/gone"),
-        ("threshold --lr 0", 2, "expected a learning rate > 0, got 0.0"),
-        ("threshold --lr 1 --momentum 1", 2, "expected momentum in [0, 1), got 1.0"),
-        ("threshold --lr 1 --method adamw", 2, "expected --method sgd or nesterov, got 'adamw', for which no the"),
+        ("predict stability --lr 0", 2, "expected a learning rate > 0, got 0.0"),
+        ("predict stability --lr 1 --momentum 1", 2, "expected momentum in [0, 1), got 1.0"),
+        ("predict escape x**2 --lr 1", 2, "expected a landscape with a barrier to escape over, x**2 has 1 minimum"),
+        ("predict escape __import__('os') --lr 1", 2, "found the unknown name '__import__' at character 1"),
+        ("predict stationary --lr 1 --plot a.jpg", 2, "expected a file that ends in .png, .svg or .pdf, got 'a.jpg'"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_told_in_one_or_two_lines(arguments, code, message, places, command):
@@ -240,7 +270,7 @@ def test_wrong_input_is_told_in_one_or_two_lines(arguments, code, message, place
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("arguments", ["run --data imagenet", "run --steps many", "fly", "", "threshold", "run --nope"])
+@pytest.mark.parametrize("arguments", ["run --data imagenet", "run --steps many", "fly", "", "predict", "run --nope"])
 def test_what_the_parser_refuses_exits_with_2(arguments, command):
     code, out, err = command(*arguments.split())
     assert (code, out) == (2, "")
@@ -274,7 +304,7 @@ def fresh(*arguments, **options):
 
 def test_what_only_reads_does_not_load_torch(finished, tmp_path):
     for command in (["report", finished, "--out", tmp_path / "a.html"], ["list", finished.parent],
-                    ["threshold", "--lr", "0.1"], ["--version"]):  # fmt: skip
+                    ["predict", "stability", "--lr", "0.1"], ["--version"]):  # fmt: skip
         done = fresh(*command)
         assert done.returncode == 0, done.stderr
         assert "torch" not in json.loads(done.stderr.decode().splitlines()[-1])

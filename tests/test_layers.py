@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "data": f"estimate {PROBE}",
     "models": f"estimate {PROBE}",
     "measure": f"estimate {PROBE}",
-    "simulate": f"estimate series records theory {PROBE}",
+    "simulate": f"estimate series records theory _version {PROBE}",
     "average": f"estimate {PROBE}",
     # floor 2: composes
     "what_if": f"{NUMBERS} theory measure {PROBE}",

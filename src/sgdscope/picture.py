@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+KINDS = (".png", ".svg", ".pdf")
+"""Endings of files that pictures are drawn to."""
+
 Role = Literal["first", "second", "third", "ink", "soft"]
 """Colour of a series, by the part it plays: the first three are the subjects, ink and soft are for references."""
+
+
+def check_kind(path: Path) -> None:
+    """Raises ValueError unless the path ends as one of the kinds of file that pictures are drawn to."""
+    if path.suffix.lower() not in KINDS:
+        raise ValueError(f"expected a file that ends in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {path.name!r}")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def test_what_is_asked_for_and_where_schedules_do_not_stand_in():
     assert float(found["window 50"]["its schedule instead"]) == pytest.approx(0.0317520747, rel=1e-5)
     assert float(found["two points 50 steps apart"]["excess loss"]) == pytest.approx(0.0586417337, rel=1e-5)
     assert "not interchangeable" in str(answer)
-    assert [picture.title.split(":")[0] for picture in answer.pictures] == list(found)[1:]
+    assert [picture.title.split(":")[0] for picture in answer.draw()] == list(found)[1:]
 
 
 def test_stationary_runs_and_momentum():
@@ -43,7 +43,7 @@ def test_stationary_runs_and_momentum():
     assert not any(name.startswith("EMA") for name in found)  # the longest is the best
     with_momentum = averaging(lr=0.3, curvatures=(1, 0.2, 0.02), noise=(1, 2, 4), steps=20, gap=19, momentum=0.9)
     assert float(rows(with_momentum)["two points 19 steps apart"]["excess loss"]) == pytest.approx(0.3919796, rel=1e-5)
-    assert with_momentum.pictures == []
+    assert with_momentum.draw() == []
 
 
 @pytest.mark.parametrize(

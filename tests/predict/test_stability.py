@@ -29,7 +29,7 @@ def test_momentum_has_a_level_for_each_batch():
 
 
 def test_the_picture_has_the_levels():
-    (picture,) = stability(0.1, 0.9, curvature=3.0).pictures
+    (picture,) = stability(0.1, 0.9, curvature=3.0).draw()
     assert [shape.label for shape in picture.shapes][-2:] == ["measured", "lr 0.1"]
 
 

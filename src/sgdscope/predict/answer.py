@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sgdscope.picture import Picture
 from sgdscope.theory.prediction import Prediction
@@ -20,8 +20,8 @@ class Table:
     """
 
     title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    columns: list[str]
+    rows: list[list[str]]
 
     def __str__(self) -> str:
         widths = [max(len(row[i]) for row in [self.columns, *self.rows]) for i in range(len(self.columns))]
@@ -32,11 +32,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is printed: tables, then notes (assumptions broken, sources); and what ``--plot`` draws."""
+    """What is printed: tables, then notes (assumptions broken, sources); and what ``--plot`` draws.
+
+    `draw` makes the pictures when they are asked for: some take longer than the tables.
+    """
 
     tables: Sequence[Table]
     notes: Sequence[str] = ()
-    pictures: Sequence[Picture] = field(default=(), compare=False)
+    draw: Callable[[], Sequence[Picture]] = tuple
 
     def __str__(self) -> str:
         parts = [str(table) for table in self.tables]

@@ -51,7 +51,8 @@ def averaging(
                      number(average.effective_samples)])  # fmt: skip
     columns = ["average", "excess loss", "of the last iterate's", "its schedule instead", "effective samples"]
     title = f"Expected excess loss after {steps} steps at learning rate {lr:g}"
-    return Answer([Table(title, columns, rows)], notes_of(said), _pictures(chosen, lr, steps, model, momentum))
+    return Answer([Table(title, columns, rows)], notes_of(said),
+                  lambda: _pictures(chosen, lr, steps, model, momentum))  # fmt: skip
 
 
 def _averages(

@@ -8,6 +8,8 @@ from sgdscope.picture import Line, Mark, Picture
 from sgdscope.predict.answer import Answer, Table, notes_of, number
 from sgdscope.theory import stability as theory
 
+_NAMES = {"batch_sharpness": "batch sharpness", "lambda_max": "λ_max"}
+
 
 def stability(
     lr: float, momentum: float = 0.0, nesterov: bool = False, curvature: float | None = None,
@@ -31,7 +33,7 @@ def stability(
         levels.append((name, theory.momentum_threshold(lr, momentum, relative_variance)))
     levels.append(("full batch", theory.full_batch_threshold(lr, momentum, nesterov=nesterov)))
     columns = ["case", "held against it", "level", "formula"]
-    rows = [[case, level.quantity.replace("_", " "), number(level.value), level.formula] for case, level in levels]
+    rows = [[case, _NAMES[level.quantity], number(level.value), level.formula] for case, level in levels]
     if curvature is not None:
         columns += ["measured in edge units", "learning rate at its edge"]
         for row, (_, level) in zip(rows, levels, strict=True):
@@ -42,7 +44,7 @@ def stability(
         growth = theory.gradient_growth_bound(lr, curvature)
         if growth > 1:
             notes.insert(0, f"batch gradients grow by a factor of at least {growth:.3g} per step in mean square")
-    return Answer([Table(title, columns, rows)], notes, [_picture(lr, momentum, nesterov, curvature)])
+    return Answer([Table(title, columns, rows)], notes, lambda: [_picture(lr, momentum, nesterov, curvature)])
 
 
 def _picture(lr: float, momentum: float, nesterov: bool, curvature: float | None) -> Picture:

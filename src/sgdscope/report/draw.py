@@ -13,13 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from sgdscope.picture import Band, Line, Mark, Picture, Points
+from sgdscope.picture import Band, Line, Mark, Picture, Points, check_kind
 from sgdscope.report import svg
 from sgdscope.report.chart import number
 
 COLOURS = {"first": "#0b5cad", "second": "#b0440a", "third": "#5b6b00", "ink": "#1b1d21", "soft": "#5a606a"}
 _GRID, _PAPER = "#dfdfd9", "#fcfcfa"
-KINDS = (".png", ".svg", ".pdf")
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WIDTH, _HEIGHT, _DOTS = 7.2, 4.4, 160
 
@@ -30,8 +29,7 @@ def save(pictures: Picture | Sequence[Picture], path: str | os.PathLike[str]) ->
     Raises ValueError for another ending than .png, .svg or .pdf, OSError if the file cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in KINDS:
-        raise ValueError(f"expected a file that ends in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {path.name!r}")
+    check_kind(path)
     several = [pictures] if isinstance(pictures, Picture) else list(pictures)
     if not several:
         raise ValueError("expected at least one picture to draw, got none")

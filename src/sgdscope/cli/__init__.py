@@ -1,4 +1,4 @@
-"""Command line: run, report, edge-test, list, threshold. Data on stdout, talk on stderr; exit 2 usage, 1 failure."""
+"""Command line: run, report, edge-test, list, predict. Data on stdout, talk on stderr; exit 2 usage, 1 failure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from sgdscope._version import __version__
+from sgdscope.cli.predict import answer, predict
+from sgdscope.cli.progress import Forks, Progress
 from sgdscope.config import ConfigError, RunConfig
 from sgdscope.records import RecordsError, list_runs, open_run
 from sgdscope.summary import summary
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from sgdscope.monitor import Monitor
     from sgdscope.records import Run
 
 EXIT = {"finished": 0, "interrupted": 130, "diverged": 1, "failed": 1}
@@ -43,7 +42,7 @@ def run(
     """
     from sgdscope import train  # torch: only where something is trained
 
-    bar = _Progress(quiet)
+    bar = Progress(quiet)
     command = ["sgdscope", *sys.argv[1:]]
     if resume is not None:
         _only_steps(config, out)
@@ -96,7 +95,7 @@ def edge_test(
     from sgdscope import edge_test as test  # torch
 
     factor = lr_factor if lr_factor is not None else 1.2 if batch_size is None else 1.0
-    with closing(_Forks(quiet)) as bar:
+    with closing(Forks(quiet)) as bar:
         try:
             found = test.edge_test(
                 run, lr_factor=factor, batch_size=batch_size, seeds=seeds, steps=steps, step=step,
@@ -128,33 +127,8 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
     return 0
 
 
-def threshold(lr: float, momentum: float = 0.0, method: str = "sgd", full_batch: bool = False) -> int:
-    """Print the curvature at which a step size stops being stable, with formula, scope and source.
-
-    Args:
-        lr: learning rate.
-        momentum: as PyTorch defines it (the gradient is not multiplied by 1 − momentum).
-        method: sgd (plain, or heavy ball with --momentum) or nesterov; for others there is no theory.
-        full_batch: full-batch descent instead of SGD.
-    """
-    from sgdscope.theory import stability
-
-    if method not in ("sgd", "nesterov"):
-        raise ConfigError(
-            f"expected --method sgd or nesterov, got {method!r}, for which no theory names a threshold\n"
-            "hint: sgdscope run --optimizer … reports the edge ratio, which every optimizer has"
-        )
-    try:
-        found = stability.threshold(lr, momentum, nesterov=method == "nesterov", full_batch=full_batch)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    print(f"{found.quantity} = {found.value:.6g}    ({found.formula})")
-    print(f"scope: {found.scope}\nsource: {found.source}")
-    return 0
-
-
 COMMANDS: dict[str, Callable[..., int]] = {
-    "run": run, "report": report, "edge-test": edge_test, "list": list_, "threshold": threshold,
+    "run": run, "report": report, "edge-test": edge_test, "list": list_, "predict": predict,
 }  # fmt: skip
 
 
@@ -170,6 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sgdscope {__version__}")
         return 0
     try:
+        if arguments[:1] == ["predict"]:
+            return answer(arguments[1:])
         return int(
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="sgdscope", args=arguments,
@@ -219,61 +195,6 @@ def _free_folder(parent: Path, stem: str) -> Path:
     while (parent / f"{stem}-{number:03d}").exists():
         number += 1
     return parent / f"{stem}-{number:03d}"
-
-
-class _Progress:
-    """Progress bar on stderr: loss, edge ratio and the monitor's share of time, refreshed twice a second."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.bar: tqdm[NoReturn] | None = None
-        self._next = 0
-
-    def around(self, action: Callable[[], Run]) -> Run:
-        """Run an action and close the bar after it."""
-        try:
-            return action()
-        finally:
-            if self.bar is not None:
-                self.bar.close()
-
-    def __call__(self, step: int, steps: int, loss: float, monitor: Monitor) -> None:
-        if self.quiet or (step < self._next and step < steps):
-            return
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(total=steps, initial=step, unit=" steps", file=sys.stderr, mininterval=0)
-        bar = self.bar
-        speed = max(1.0, monitor.step_seconds and 0.5 / monitor.step_seconds)
-        self._next = step + int(speed)
-        shown = {"loss": f"{loss:.3g}"}
-        ratio = monitor.latest.get("edge_ratio")
-        if ratio is not None and ratio.value is not None:
-            shown["edge ratio"] = f"{float(ratio) / 2:.2f}"
-        shown["watching"] = f"{100 * monitor.share:.1f} %"
-        bar.set_postfix(shown, refresh=False)
-        bar.update(step - bar.n)
-        bar.refresh()
-
-
-class _Forks:
-    """Progress bar on stderr: forks done. It opens at the first call, when the input is known to be right."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.bar: tqdm[NoReturn] | None = None
-
-    def __call__(self, done: int, of: int) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(total=of, unit=" forks", file=sys.stderr, disable=self.quiet)
-        self.bar.update(done - self.bar.n)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 if __name__ == "__main__":

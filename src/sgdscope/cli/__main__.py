@@ -1,0 +1,7 @@
+"""`python -m sgdscope.cli`."""
+
+import sys
+
+from sgdscope.cli import main
+
+sys.exit(main())
