@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -46,15 +47,28 @@ def test_the_sample_of_edge_test_has_the_lines_that_it_prints(printed, folder, c
     assert [line.split()[0] for line in sample(r"edge-test \S+")[1:]] == [line.split()[0] for line in out[1:]]
 
 
+def test_the_sample_of_predict_is_what_it_prints(capsys):
+    (words,) = re.findall(r"^\$ sgdscope (predict .*)$", README, flags=re.M)
+    assert cli.main(shlex.split(words)) == 0
+    assert capsys.readouterr().out.startswith("\n".join(sample(r"predict escape .*")))
+
+
+def test_the_sample_of_predict_is_what_it_prints(capsys):
+    (words,) = re.findall(r"^\$ sgdscope (predict .*)$", README, flags=re.M)
+    assert cli.main(shlex.split(words)) == 0
+    assert capsys.readouterr().out.rstrip().splitlines() == sample(re.escape(words))
+
+
 def test_every_command_and_option_named_exists(capsys):
-    commands = set(re.findall(r"(?:`|\$ )sgdscope ([a-z-]+)", README))
-    assert commands <= set(cli.COMMANDS)
-    assert {"run", "edge-test", "report", "list", "threshold"} <= commands
+    named = re.findall(r"(?:`|\$ )sgdscope ([a-z-]+)(?: ([a-z-]+)\b)?", README)
+    assert {command for command, _ in named} <= set(cli.COMMANDS)
+    assert len(set(named)) >= 5
     known = ""
-    for command in commands:
-        with pytest.raises(SystemExit):
-            cli.main([command, "--help"])
+    for command, subject in set(named):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([command, *([subject] if command == "predict" and subject else []), "--help"])
+        assert stopped.value.code == 0
         known += capsys.readouterr().out
-    options = set(re.findall(r"`?(--[a-z][a-z-]+)", README))
+    options = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", README))
     assert len(options) > 5
-    assert {option for option in options if not re.search(rf"{option}\b", known)} == set()
+    assert {option for option in options if not re.search(rf"{option}(?![\w-])", known)} == set()
