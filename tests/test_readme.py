@@ -53,12 +53,6 @@ def test_the_sample_of_predict_is_what_it_prints(capsys):
     assert capsys.readouterr().out.startswith("\n".join(sample(r"predict escape .*")))
 
 
-def test_the_sample_of_predict_is_what_it_prints(capsys):
-    (words,) = re.findall(r"^\$ sgdscope (predict .*)$", README, flags=re.M)
-    assert cli.main(shlex.split(words)) == 0
-    assert capsys.readouterr().out.rstrip().splitlines() == sample(re.escape(words))
-
-
 def test_every_command_and_option_named_exists(capsys):
     named = re.findall(r"(?:`|\$ )sgdscope ([a-z-]+)(?: ([a-z-]+)\b)?", README)
     assert {command for command, _ in named} <= set(cli.COMMANDS)
