@@ -79,7 +79,8 @@ def test_depth_one_as_printed():
     g = GENERAL.g(v)
     assert dynamics.drift(v) == pytest.approx(-4 * v * (1.2 * v - 0.9 + 0.2) + 4 * 0.1 * v * g)
     assert dynamics.diffusion(v) == pytest.approx(4 * v * np.sqrt(0.1 * g))
-    assert type(dynamics.drift(0.5)) is not np.ndarray
+    assert type(dynamics.drift(0.5)) is float
+    assert type(dynamics.diffusion(0.5)) is float
 
 
 def test_infinite_depth_is_the_limit():

@@ -1,6 +1,7 @@
 """The stationary law against reference values, against its printed closed forms, and against its limits."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -292,6 +293,32 @@ def test_moments_exist_as_far_as_the_tail_allows():
         _ = hot.variance
 
 
+@pytest.mark.parametrize("depth", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("ratio", [0.1, 0.7])
+def test_log_v_does_not_drift(depth, ratio):
+    law = DiagonalLaw(GAUSSIAN, ratio / 3, depth, 2)
+    x = np.linspace(-250, 80, 60_001)
+    v = np.exp(x)
+    drift, spread = law.dynamics.drift(v) / v, (law.dynamics.diffusion(v) / v) ** 2 / 2
+    mass = law.density(v) * v
+    assert np.trapezoid(mass, x) == pytest.approx(1, abs=1e-5)
+    total = np.trapezoid(mass * (np.abs(drift) + spread), x)
+    assert abs(np.trapezoid(mass * (drift - spread), x)) < 1e-8 * total
+
+
+@pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5])
+def test_moments_close_to_the_critical_temperature(distance):
+    law = DiagonalLaw(GENERAL, 0.45 * (1 - distance), 1)
+    assert law.variance == pytest.approx(law.moment(2) - law.mean**2, rel=1e-9)
+    assert law.moment(0) == pytest.approx(1, rel=1e-9)
+
+
+def test_cold_laws_are_not_resolved_into_rounding():
+    law = DiagonalLaw(DiagonalNoise(0.1114, 0.0378, 10.93, 1.55, 0.377), 1.7e-5, 0)
+    assert law.variance > 0
+    assert law._panels[0]._middle.size < 200
+
+
 def test_modes():
     assert DiagonalLaw(GENERAL, 0.2, 1).modes == ()
     with pytest.raises(ValueError, match="falls all the way"):
@@ -431,7 +458,7 @@ def test_metastable_law_on_request():
     gentle = DiagonalLaw(noise, 0.005, 2, weight_decay=1e-9, metastable=True)
     assert gentle.mean == pytest.approx(DiagonalLaw(noise, 0.005, 2).mean, rel=1e-6)
     with pytest.raises(ValueError, match="no metastable state"):
-        _ = DiagonalLaw(noise, 0.5, 2, weight_decay=0.8, metastable=True).mean
+        DiagonalLaw(noise, 0.5, 2, weight_decay=0.8, metastable=True)
     with pytest.raises(ValueError, match="depth > 1 only"):
         DiagonalLaw(noise, 0.1, 1, weight_decay=0.1, metastable=True)
 
@@ -459,9 +486,29 @@ def test_scalars_in_scalars_out():
         (lambda: DiagonalLaw(GENERAL, 0.1, 1, start=math.nan), "finite start"),
         (lambda: DiagonalLaw(GENERAL, 0.1, 1).quantile([0, 0.5]), "between 0 and 1"),
         (lambda: DiagonalLaw(GENERAL, 0.1, 1).moment(-1), "order ≥ 0"),
+        (lambda: DiagonalLaw(GENERAL, 0.1, 1).density([0.5, math.nan]), "got NaN"),
+        (lambda: DiagonalLaw(GENERAL, 0.1, 1).cdf(math.nan), "got NaN"),
         (lambda: DiagonalLaw(GENERAL, 0.1, 0).moment(1.5), "whole order"),
     ],
 )
 def test_bad_input_gets_a_sentence(ask, said):
     with pytest.raises(ValueError, match=said):
         ask()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_speed(depth):
+    def seconds(run):
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    v = np.linspace(0.01, 3, 1000)
+    law = DiagonalLaw(GENERAL, 0.1, depth)
+    law.sample(10, 0)
+    assert seconds(lambda: DiagonalLaw(GENERAL, 0.1, depth).density(v)) < 0.010
+    assert seconds(lambda: law.sample(1_000_000, 0)) < 0.3

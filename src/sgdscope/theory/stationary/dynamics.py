@@ -78,17 +78,22 @@ class DiagonalDynamics:
 
         Descent of the loss, the Itô term of the product of factors (it pushes away from 0), and weight decay.
         """
-        v = np.asarray(v, dtype=float)[()]
+        v = np.asarray(v, dtype=float)
         descent = -self.speed * np.abs(v) ** self.power * self.noise.mean_gradient(v) / 2
         shrink = -2 * (self.depth + 1) * self.weight_decay * v if self.weight_decay else 0.0
         if self.depth == 0:
-            return descent + shrink
+            return plain(descent + shrink)
         # D / (2 (D + 1)) · diffusion² / v
         scale = self.power / 4 * self.temperature * self.speed**2
         product = scale * np.abs(v) ** (2 * self.power - 1) * np.sign(v) * self.noise.g(v)
-        return descent + product + shrink
+        return plain(descent + product + shrink)
 
     def diffusion(self, v: Any) -> Any:
         """Factor of dW at v (scalar or array), in units of v / sqrt(lr · iterations)."""
-        v = np.asarray(v, dtype=float)[()]
-        return self.speed * np.abs(v) ** self.power * np.sqrt(self.temperature * self.noise.g(v))
+        v = np.asarray(v, dtype=float)
+        return plain(self.speed * np.abs(v) ** self.power * np.sqrt(self.temperature * self.noise.g(v)))
+
+
+def plain(values: Any) -> Any:
+    """A Python float for a scalar, the array otherwise."""
+    return float(values) if np.ndim(values) == 0 else values

@@ -93,9 +93,9 @@ class Profile:
         widths = np.sqrt(2 * nudge / np.maximum(bends, 2 * nudge))
         breaks = _graded(low, high, [*zip(peaks, widths, strict=True), *self._dips()])
         slopes = below if self.least is None else None, above
-        # at low temperature the exponent is large, and its rounding is all that neighbouring points differ by
-        rounding = np.ptp(logarithm(peaks[-1] + 1e-8 * widths[-1] * np.arange(16)))
-        return Panels(lambda x: np.exp(logarithm(x) - offset), breaks, slopes, rounding), offset
+        # at low temperature the exponent is large and its rounding shows: all that fourth differences leave of it here
+        rounding = np.abs(np.diff(logarithm(peaks[-1] + 1e-4 * widths[-1] * np.arange(20)), n=4)).max() / 4
+        return Panels(lambda x: np.exp(logarithm(x) - offset), breaks, slopes, float(rounding)), offset
 
     def _dips(self) -> list[tuple[float, float]]:
         """Where the noise has a minimum inside of the support: x, and the width of the dip, at most 1."""
