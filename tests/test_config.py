@@ -166,3 +166,9 @@ def test_a_run_of_an_earlier_version_can_be_read():
 def test_a_manifest_of_something_else_is_refused(content):
     with pytest.raises(ConfigError, match="the run's manifest holds no usable configuration: "):
         RunConfig.from_json(content)
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.7), ("momentum", 0.14), ("nesterov", 0.14), ("adamw", 0.001)])
+def test_momentum_keeps_the_effective_learning_rate(optimizer, lr):
+    assert RunConfig(optimizer=optimizer, momentum=0.8).resolved().lr == lr
+    assert RunConfig(optimizer=optimizer, momentum=0.8, lr=0.3).resolved().lr == 0.3

@@ -94,7 +94,8 @@ class RunConfig:
     optimizer_options: tuple[str, ...] = ()
     """Further options of the optimizer, as key=value, e.g. betas=(0.9,0.95)."""
     lr: float | None = None
-    """Learning rate. [digits 0.7, table 0.2, text 1, else 0.01; adamw and classes 0.001]"""
+    """Learning rate. [digits 0.7, table 0.2, text 1, else 0.01, times 1 − momentum with momentum; adamw and classes
+    0.001]"""
     momentum: float = 0.9
     """Of momentum and nesterov."""
     schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
@@ -142,6 +143,8 @@ class RunConfig:
             default |= {"width": sizes[0], "depth": sizes[1]}
         if self.optimizer not in ("sgd", "momentum", "nesterov"):
             default["lr"] = 0.001
+        elif self.optimizer != "sgd" and 0 <= self.momentum < 1:  # the same effective learning rate, lr / (1 − β)
+            default["lr"] = round(default["lr"] * (1 - self.momentum), 12)
         if model == "resnet" and norm == "none":
             default["initialisation"] = "he"  # without norm, torch's own weights let the signal fade
         steps = _or(self.steps, default["steps"])
