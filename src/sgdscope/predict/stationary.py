@@ -89,7 +89,7 @@ def _law(law: DiagonalLaw, title: str) -> Table:
         ["median", number(law.median)],
         ["5 % to 95 %", f"{number(law.quantile(0.05))} to {number(law.quantile(0.95))}"],
         ["modes", ", ".join(map(number, law.modes)) or "none but the divergence at 0"],
-        ["falls at large weights as", f"|v|^−{law.tail_exponent:.6g}"],
+        ["falls at large weights as", _tail(law)],
     ]
     return Table(title, ["quantity", "value"], rows)
 
@@ -130,6 +130,13 @@ def _discrete(x: Array, y: Array, batch_size: float) -> str:
     if batch_size != int(batch_size):
         return "asks for a whole batch size"
     return _or_none(lambda: theory.discrete_critical_temperature(x, y, int(batch_size)).value)
+
+
+def _tail(law: DiagonalLaw) -> str:
+    try:
+        return f"|v|^−{law.tail_exponent:.6g}"
+    except ValueError as error:
+        return str(error)
 
 
 def _or_none(find: Callable[[], float]) -> str:
