@@ -31,6 +31,7 @@ from sgdscope.theory.fokker_planck.markov import Floats
 _FEWEST, _MOST = 8, 512
 _SHIFT = 1e-10  # of the friction
 _INVERSE_STEPS = 4
+_SAME = 1e-4  # relative distance of rates that are one
 _ROUNDING = 1e-12
 _DOUBT = 1.1  # a coarse rate this much above the slowest is not the slowest
 _LEAST_WEIGHT = 1e-10  # of √ρ, below which functions are continued from inside
@@ -73,7 +74,7 @@ class HermiteExpansion:
         slowest = self._converged(1, tolerance, 0.0)
         if slowest.rate > self.friction / 2:
             for frequency in self._frequencies:
-                coarse = self.modes(2, slowest.modes // 2, frequency)[0].real.min()
+                coarse = self.modes(1, slowest.modes // 2, frequency, 1e-3)[0].real.min()
                 if coarse < slowest.rate * _DOUBT:
                     slowest = min(slowest, self._converged(2, tolerance, frequency))
         return slowest
@@ -86,7 +87,9 @@ class HermiteExpansion:
         """The `count` slowest rates among those nearest to i · frequency, their largest relative error, and the modes.
 
         Mean of the truncations after N and N + 1 modes, N = 8, 16, 32, … The changes d from N/2 to N fall ever faster,
-        so that d² / (the change before) is above the error left.
+        so that the error left is estimated as 2 d² / (the change before), at most d; and as the square of the distance
+        between the two truncations where that is more. The rates of N modes are followed to N + 1, and accepted if they
+        are the slowest there too: at weak friction a faster mode converges first.
         """
         before, change, modes = None, None, _FEWEST
         error = np.inf
@@ -96,15 +99,21 @@ class HermiteExpansion:
             now = (even + np.array(odd)) / 2
             if before is not None:
                 after = np.abs(now - before) / np.abs(now)
-                left = after if change is None else after * np.minimum(1, after / np.maximum(change, _ROUNDING))
-                error, change = max(float(left.max()), _ROUNDING), after
-            if error < tolerance:
+                left = after if change is None else after * np.minimum(1, 2 * after / np.maximum(change, _ROUNDING))
+                apart = np.abs(even - np.array(odd)) / np.abs(now)
+                error, change = max(float(left.max()), float(apart.max()) ** 2, _ROUNDING), after
+            if error < tolerance and self._slowest_are(odd, modes + 1, frequency):
                 return now, error, modes + 1
             before, modes = now, 2 * modes
         raise ValueError(
             f"the rates still move by {100 * error:.2g} % at {_MOST + 1} velocity modes: friction {self.friction:.3g} "
             "is too weak for the expansion, raise it or the tolerance"
         )
+
+    def _slowest_are(self, rates: list[Any], modes: int, frequency: float) -> bool:
+        """Whether no other rate of this truncation is slower."""
+        found = self.modes(len(rates), modes, frequency)[0]
+        return bool((found.real > np.sort(np.real(rates)) * (1 - _SAME)).all())
 
     def _followed(self, coefficients: Any, rate: Any, modes: int) -> Any:
         """The rate that becomes of one of `modes` modes when one mode more is kept: inverse iteration from there.
@@ -129,10 +138,11 @@ class HermiteExpansion:
             vector = vector / np.abs(vector).max()
         return rate - 1 / quotient
 
-    def modes(self, count: int, modes: int, frequency: float = 0.0) -> tuple[Any, Any]:
+    def modes(self, count: int, modes: int, frequency: float = 0.0, precision: float = 1e-8) -> tuple[Any, Any]:
         """Rates, shape ``(count,)``, and coefficients g, shape ``(count, unknowns)``, after truncation.
 
         Of the eigenvalues nearest to i · frequency those that decay slowest, the stationary law left out.
+        `precision`: relative, of 1 / (eigenvalue − i · frequency).
         """
         shift = _SHIFT * self.friction + (1j * frequency if frequency else 0.0)
         solve = self._resolvent(modes, shift)
@@ -148,7 +158,7 @@ class HermiteExpansion:
         start = np.cos(np.arange(size) * 0.7)
         kind = np.complex128 if frequency else np.float64
         operator = LinearOperator((size, size), matvec=apply, dtype=kind)
-        inverses, vectors = eigs(operator, k=wanted, ncv=2 * wanted + 6, v0=start.astype(kind), tol=1e-8)
+        inverses, vectors = eigs(operator, k=wanted, ncv=2 * wanted + 6, v0=start.astype(kind), tol=precision)
         rates = -(shift + 1 / inverses)
         order = np.lexsort((rates.imag, np.round(rates.real / np.abs(rates).max(), 10)))[:count]
         return rates[order], vectors[:, order].T
