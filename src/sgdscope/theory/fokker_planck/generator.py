@@ -165,14 +165,16 @@ class Generator:
         `start` is a position as in `point`, or masses. Raises ValueError for a target that is empty, whole or out of
         reach.
         """
-        return self._from(passage.passage_moments(self.matrix, self.cells(target))[0], start)
+        return self._from(passage.mean_time(self.matrix, self.cells(target)), start)
 
     def passage_time_variance(self, target: Cells, start: ArrayLike | None = None) -> Any:
         """Variance of the time to enter the target's cells; arguments as `mean_first_passage_time`.
 
         From spread-out masses it includes the variance of the mean over them.
         """
-        mean, variance = passage.passage_moments(self.matrix, self.cells(target))
+        cells = self.cells(target)
+        mean = passage.mean_time(self.matrix, cells)
+        variance = passage.time_variance(self.matrix, cells, mean)
         if start is None:
             return variance
         masses = self._start(start)

@@ -16,21 +16,28 @@ _MOST_ITERATIONS = 2000
 _SETTLED = 1e-12
 
 
-def passage_moments(matrix: Any, target: Mask) -> tuple[Floats, Floats]:
-    """Mean and variance of the time to the target, from every cell; zero on it.
+def mean_time(matrix: Any, target: Mask) -> Floats:
+    """Mean time to the target, from every cell; zero on it: Qᵀ m = −1 off the target.
 
-    Off the target Qᵀ m = −1 and Qᵀ V = −Σ_i rate_ij (m_i − m_j)²: sums of squares, no difference of large moments.
     Raises ValueError if the target is empty, whole or out of reach.
     """
     away = _away(matrix, target)
-    inverse = factored(-_part(matrix, away).T)
-    mean, variance = np.zeros(len(target)), np.zeros(len(target))
-    mean[away] = inverse.solve(np.ones(int(away.sum())))
+    mean = np.zeros(len(target))
+    mean[away] = factored(-_part(matrix, away).T).solve(np.ones(int(away.sum())))
+    return mean
+
+
+def time_variance(matrix: Any, target: Mask, mean: Floats) -> Floats:
+    """Variance of the time to the target beside its mean, from every cell.
+
+    Qᵀ V = −Σ_i rate_ij (m_i − m_j)² off the target: sums of squares, no difference of large moments.
+    """
     entries = matrix.tocoo()
     squares = entries.data * (mean[entries.row] - mean[entries.col]) ** 2
     spread = np.bincount(entries.col, weights=squares, minlength=len(target))
-    variance[away] = inverse.solve(spread[away])
-    return mean, variance
+    variance = np.zeros(len(target))
+    variance[~target] = factored(-_part(matrix, ~target).T).solve(spread[~target])
+    return variance
 
 
 def committor(matrix: Any, source: Mask, target: Mask) -> Floats:
