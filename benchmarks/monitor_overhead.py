@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,7 @@ class Case:
 class Training:
     """A run that advances in pieces, so that two of them can take turns; the clock of its monitor stops in between."""
 
-    def __init__(self, case: Case, folder: str | None) -> None:
+    def __init__(self, case: Case, folder: str | None, budget: float = BAR) -> None:
         """Watched if there is a folder to write to."""
         self.case = case
         self.model = case.model()
@@ -55,13 +56,13 @@ class Training:
         self.monitor: sg.Monitor | None = None
         if folder is not None:
             risk = sg.Risk(self.model, squared_error, self.data)
-            self.monitor = sg.Monitor(risk, self.optimizer, out=folder, final=False).attach()
+            self.monitor = sg.Monitor(risk, self.optimizer, out=folder, budget=budget, final=False).attach()
         self.left = time.perf_counter()
 
-    def advance(self, steps: int) -> tuple[float, float]:
-        """Take steps; seconds they took, and seconds that the monitor counts as its own."""
+    def advance(self, steps: int) -> tuple[float, float, float]:
+        """Take steps; seconds they took, seconds that the monitor counts as its own, and seconds of the processor."""
         case, data, model, optimizer, monitor = self.case, self.data, self.model, self.optimizer, self.monitor
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         counted = 0.0
         if monitor is not None:
             monitor._account.skip(start - self.left)
@@ -76,7 +77,8 @@ class Training:
             if monitor is not None:
                 monitor.observe(batch, loss=loss)
         self.left = time.perf_counter()
-        return self.left - start, 0.0 if monitor is None else monitor.measuring_seconds - counted
+        processor = time.process_time() - processor
+        return self.left - start, 0.0 if monitor is None else monitor.measuring_seconds - counted, processor
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Cost:
     counted: float
     uncounted: float
     wall: float
+    processor: float
 
     @property
     def added(self) -> float:
@@ -93,7 +96,7 @@ class Cost:
         return self.counted + self.uncounted
 
 
-def watch(case: Case, turns: int) -> Cost:
+def watch(case: Case, turns: int, budget: float = BAR) -> Cost:
     """One watched and one unwatched run in turns of some 30 ms (small network) or two steps.
 
     The time that the monitor counts is summed as it is: a few long readings. What it does not count lies in every
@@ -101,13 +104,15 @@ def watch(case: Case, turns: int) -> Cost:
     """
     steps = case.steps // turns
     with tempfile.TemporaryDirectory() as folder:
-        plain, watched = Training(case, None), Training(case, folder)
+        plain, watched = Training(case, None), Training(case, folder, budget)
         own, base, rest = [], [], []
+        busy = {plain: 0.0, watched: 0.0}
         for turn in range(turns):
             took = {}
             for training in (plain, watched) if turn % 2 else (watched, plain):
                 took[training] = training.advance(steps)
-            seconds, counted = took[watched]
+                busy[training] += took[training][2]
+            seconds, counted, _ = took[watched]
             own.append(counted)
             base.append(took[plain][0])
             rest.append(seconds - counted - took[plain][0])
@@ -115,7 +120,8 @@ def watch(case: Case, turns: int) -> Cost:
         watched.monitor.close()
     cut = turns // 10
     uncounted = statistics.mean(sorted(rest)[cut : turns - cut]) * turns
-    return Cost(sum(own) / sum(base), uncounted / sum(base), (sum(own) + sum(rest)) / sum(base))
+    return Cost(sum(own) / sum(base), uncounted / sum(base), (sum(own) + sum(rest)) / sum(base),
+                busy[watched] / busy[plain] - 1)  # fmt: skip
 
 
 def measure(case: Case, runs: int = 5) -> Row:
@@ -147,5 +153,27 @@ def cases() -> list[Case]:
     return found
 
 
-def rows() -> list[Row]:
-    return [measure(case) for case in cases()]
+def holds(case: Case, budget: float, runs: int = 5) -> Row:
+    """What watching adds at one budget, which it may stay below only where nothing was left to do."""
+    costs = [watch(case, case.turns, budget) for _ in range(runs)]
+    added = sorted(100 * cost.added for cost in costs)
+    middle, counted = statistics.median(added), 100 * statistics.median(cost.counted for cost in costs)
+    processor = 100 * statistics.median(cost.processor for cost in costs)
+    below = middle < 100 * budget - 1
+    waiting = "; below: the next reading was dearer than what was left" if below else ""
+    return Row(
+        f"monitor with a budget of {100 * budget:g} %, {case.name}, {case.steps} steps, added to the time of training",
+        f"{middle:.1f} % (runs {added[0]:.1f}–{added[-1]:.1f}): counts {counted:.1f} % itself; of processor time "
+        f"{processor:.1f} %{waiting}",
+        "-", f"{100 * budget:g} ± 1 %, or below", middle <= 100 * budget + 1,
+    )  # fmt: skip
+
+
+def rows() -> Iterator[Row]:
+    """Of the default budget on all cases, then of three budgets on the smallest steps, where hooks weigh most."""
+    found = cases()
+    for case in found:
+        yield measure(case)
+    if len(found) > 1:
+        for budget in (0.02, 0.05, 0.10):
+            yield holds(found[0], budget)

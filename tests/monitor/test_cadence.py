@@ -121,30 +121,30 @@ def test_failures_become_rarer():
 
 
 def test_the_budget_holds_with_a_cadence_that_asks_for_more(monkeypatch):
-    """By a clock of our own: a spectrum every step would take twelve times the run."""
+    """By a clock of our own: a spectrum every step would take three times the run."""
     now = [0.0]
     monkeypatch.setattr("sgdscope.monitor.account.time.perf_counter", lambda: now[0])  # one clock for all modules
     monkeypatch.setattr("sgdscope.monitor.account._AFTER", 0.0)
-    costs = {"spectrum": 12.0, "edge_map": 2.0}
+    costs = {"spectrum": 3.0}
 
     def rows(self, name, step, batch_size, *, careful):
-        now[0] += costs.get(name, 0.2)
-        yield readings.Estimate(name, 1.0, cost=1.0)
+        now[0] += costs.get(name, 0.5)
+        yield readings.Estimate(name, 1.0, cost=10.0)
 
     monkeypatch.setattr(readings.Readings, "rows", rows)
     problem, counts = Problem(), {}
     monitor = Monitor(problem.risk, problem.optimizer, budget=0.1, batch_size=8, final=False,
-                      cadence={"spectrum": 1, "edge_map": 125}, log=lambda step, numbers: [
+                      cadence={"spectrum": 1, "batch_sharpness": 125}, log=lambda step, numbers: [
                           counts.setdefault(name, []).append(step) for name in numbers])  # fmt: skip
     with monitor:
         for _ in range(1000):
             now[0] += 1.0
             problem.train(monitor, 1)
     assert 0.05 < monitor.share <= 0.1
-    spectra, maps = counts["sgdscope/spectrum"], counts["sgdscope/edge_map"]
-    assert 2 <= len(spectra) <= ASKED["spectrum"] * 0.1 * 1000 / 12
-    assert [step // 125 for step in maps] == sorted({step // 125 for step in maps})  # once after each multiple
-    assert len(maps) >= 5
+    spectra, sharp = counts["sgdscope/spectrum"], counts["sgdscope/batch_sharpness"]
+    assert 5 <= len(spectra) <= ASKED["spectrum"] * 0.1 * 1000 / 3
+    assert [step // 125 for step in sharp] == sorted({step // 125 for step in sharp})  # once after each multiple
+    assert len(sharp) >= 5
 
 
 def test_a_look_falls_on_the_multiple():

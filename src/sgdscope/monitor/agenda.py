@@ -12,13 +12,17 @@ from sgdscope.monitor.readings import ANY_BATCH, NAMES, ON_DEMAND, SHAPE, Readin
 from sgdscope.monitor.recorder import Recorder
 from sgdscope.monitor.schedule import AGAIN, ASKED, READINGS, Cadence, Every, WithinBudget
 
-_AT_ONCE = 0.5
-"""Seconds that a reading of the initial weights may be expected to take; a longer one waits for its budget."""
+_AT_ONCE, _USUAL = 0.5, 0.05
+"""Seconds that readings of the initial weights may be expected to take at this budget; with a smaller one, of which
+hooks and stream leave still less, by its square. One that would take longer waits for its budget."""
 _SHARE_AT_ONCE = {"gradient_noise_interaction": 0.0, "gradient_noise": 0.25, "spectrum": 0.0, "edge_map": 0.0}
 """Of those, for readings that the initial weights can rather do without."""
+_QUICK, _LARGE = 5e-3, 256
+"""Seconds below which a gradient is mostly overhead, which larger batches spread over more samples: that is then timed
+with so many."""
 _PATIENCE = 20
 """Steps within which the first call of `observe` is waited for, where it has to tell the batch size."""
-_RESERVE = 0.05
+_RESERVE = 0.1
 """Of the budget, for readings that take longer than the one before and for what no clock of ours sees."""
 _SPECTRUM = 130
 """Gradients of all data that a spectrum takes, the noise covariance included, once λ_max has told what one takes."""
@@ -42,6 +46,7 @@ class Agenda:
         self._recorder = recorder
         self._budgeted = every is None
         self._careful = False
+        self._slope: float | None = None  # seconds per sample of large batches
         self._gradient_seconds = 0.0  # of all data, as λ_max took them
         self._stated: set[str] = set()
         self._schedules = _schedules(every, cadence)
@@ -52,13 +57,12 @@ class Agenda:
         source = self._readings.risk.source
         lengths = source.batch_lengths  # the batch size may not be known yet: a usual one will do
         usual = batch_size or (lengths[0] if lengths else min(32, self._readings.risk.size))
+        seconds = self._time_gradients(step, usual) if self._budgeted else 0.0
+        at_once = _AT_ONCE * min(1.0, self._account.budget / _USUAL) ** 2
         start = time.perf_counter()
-        if self._budgeted:
-            self._recorder.attempt("edge_ratio", step, lambda: self._readings.one_gradient(usual))
-        seconds = time.perf_counter() - start
         for name, schedule in self._schedules.items():
-            allowed = _SHARE_AT_ONCE.get(name, 1.0) * _AT_ONCE
-            dear = self._expected_steps(name, batch_size) * seconds > allowed
+            expected = time.perf_counter() - start + self._expected(name, batch_size, seconds)
+            dear = expected > _SHARE_AT_ONCE.get(name, 1.0) * at_once
             if isinstance(schedule, WithinBudget) and dear:
                 schedule.first_at_once = False
             elif batch_size is not None or name in ANY_BATCH:
@@ -69,10 +73,7 @@ class Agenda:
         """Take what is due after `step` steps; `step_seconds` is what one of them takes."""
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget) and schedule.last_step < 0:
-                if name == "spectrum" and self._gradient_seconds > 0:
-                    schedule.expected = _SPECTRUM * self._gradient_seconds
-                elif not schedule.expected:
-                    schedule.expected = self._expected_steps(name, batch_size) * step_seconds
+                schedule.expected = self._expected(name, batch_size, step_seconds)
             unknown = batch_size is None and name not in ANY_BATCH and step <= _PATIENCE
             if not unknown and schedule.due(step, self._purse(step)):
                 self.take(name, step, batch_size)
@@ -139,19 +140,41 @@ class Agenda:
         measuring = self._account.measuring(step)
         return (1 - _RESERVE) * self._account.budget * (self._account.seconds - measuring) - measuring + taken
 
-    def _expected_steps(self, name: str, batch_size: int | None) -> float:
-        """About how many training steps' time a first reading takes; later ones are timed."""
-        size = self._readings.risk.size
-        epoch = size / (batch_size or 32)  # in steps; large batches do a sample in half the time
+    def _time_gradients(self, step: int, batch_size: int) -> float:
+        """Seconds of a gradient of a batch; and how they grow with the batch, where that costs next to nothing."""
+
+        def took(samples: int) -> float:
+            start = time.perf_counter()
+            self._recorder.attempt("edge_ratio", step, lambda: self._readings.one_gradient(samples))
+            return time.perf_counter() - start
+
+        seconds = took(batch_size)
+        large = min(_LARGE, self._readings.risk.size)
+        if seconds < _QUICK and large > batch_size and self._readings.risk.source.batch_lengths is None:
+            seconds = min(seconds, took(batch_size))  # the first one may find nothing in the caches
+            self._slope = max(0.0, (took(large) - seconds) / (large - batch_size))
+        return seconds
+
+    def _expected(self, name: str, batch_size: int | None, step_seconds: float) -> float:
+        """About how many seconds a first reading takes, where a step takes `step_seconds`; later ones are timed."""
+        size, of_batch = self._readings.risk.size, batch_size or 32
+
+        def gradient(samples: int) -> float:  # unless it is known better, large batches do a sample in half the time
+            slope = step_seconds / (2 * of_batch) if self._slope is None else self._slope
+            return step_seconds / 2 + slope * samples
+
         if name == "gradient_noise":  # of more data than that no full gradient is taken
-            return 16 + (min(size, 64 * 256) + 256) / (batch_size or 32) / 2
+            return 16 * step_seconds + 4 * (gradient(min(size, 64 * 256)) + gradient(256))
         if name == "batch_sharpness":
-            return 100.0
+            return 100 * step_seconds
+        if name == "lambda_max":
+            return 16 * gradient(size)
         if name == "edge_map":  # batches of up to eight times the size
-            return 4 * self._readings.map_cost
+            return 4 * self._readings.map_cost * step_seconds
         if name == "spectrum":
-            return self._readings.depth.charge * epoch / 2
-        return 8 * epoch if name == "lambda_max" else epoch + 16 * 8
+            one = self._gradient_seconds or gradient(size)
+            return (_SPECTRUM if self._gradient_seconds else self._readings.depth.charge) * one
+        return 16 * 8 * step_seconds + 2 * gradient(size)
 
     def state_dict(self) -> dict[str, Any]:
         """What each reading has taken out of the purse and took last, and which were said to be impossible."""

@@ -61,7 +61,8 @@ class Monitor:
             gives those two 0.4 and 0.2 at most.
         budget: what the monitor may add to the time of training (readings at the end excepted), its hooks, rows and
             looks at the clock included. First readings of sharpness are taken at once where that takes less than half
-            a second, as an advance: later ones wait until it is paid back. Unused with `every`.
+            a second (by the square less below 0.05), as an advance: later ones wait until it is paid back. Unused with
+            `every`.
         out: run folder to create; or an open `RunWriter`; or None to write nothing.
         log: a callable ``(step, numbers)`` or a logger object, or several in a list; see `sinks.sink_of`. One that
             raises is warned about once, and training goes on.
