@@ -43,7 +43,8 @@ def log_of_fraction(k: Word) -> Float:
     mantissa: Any = np.int32(bits - int32(exponent << int32(23)))
     m = mantissa.view(np.float32) - _ONE  # in [−1/4, 1/2)
     series = _A0 + m * (_A1 + m * (_A2 + m * (_A3 + m * (_A4 + m * (_A5 + m * (_A6 + m * _A7))))))
-    return m * series + np.float32(exponent - int32(24)) * _LN_2
+    powers: Any = int32(exponent - int32(24))
+    return m * series + np.float32(powers) * _LN_2
 
 
 @inlined
@@ -57,7 +58,8 @@ def sine_of_half_turns(t: Float) -> Float:
 def normals(x0: Word, x1: Word) -> tuple[Float, Float]:
     """Two independent standard normal numbers."""
     radius = math.sqrt(_MINUS_TWO * log_of_fraction(uint32(x0 >> uint32(8))))
-    turn = np.float32(int32(x1)) * _HALF_TURN  # in [−1, 1]
+    signed: Any = int32(x1)
+    turn = np.float32(signed) * _HALF_TURN  # in [−1, 1]
     size = abs(turn)
     cosine = sine_of_half_turns(_HALF - size)
     sine = sine_of_half_turns(_HALF - abs(size - _HALF))
