@@ -71,10 +71,17 @@ def test_mode(noise, temperature, weight_decay, mode):
 
 @given(noises(), st.floats(0.02, 0.98))
 def test_mode_is_the_maximum_of_the_density(noise, ratio):
-    temperature = ratio * noise.critical_temperature()
-    mode, found = nonzero_mode(noise, temperature), DiagonalLaw(noise, temperature, 1).modes
-    assume(mode is None or mode > 1e-6)
-    assert list(found) == pytest.approx([] if mode is None else [mode], rel=1e-7)
+    law = DiagonalLaw(noise, ratio * noise.critical_temperature(), 1)
+    v = np.geomspace(1e-4, 1e3, 20_000)
+    height = law.log_density(noise.sign * v)
+    inner = v[1:-1][(height[1:-1] > height[:-2]) & (height[1:-1] > height[2:])]
+    mode = abs(law.mode) if law.modes else None
+    if mode is None or not 1e-3 < mode < 1e2:
+        assert len(inner) == 0 or mode is not None
+    elif len(inner):  # one that the grid steps over is too shallow to be seen
+        assert inner == pytest.approx([mode], rel=2e-3)
+    else:
+        assert law.log_density(noise.sign * mode) == pytest.approx(law.log_density(noise.sign * mode * 1.001), abs=1e-5)
 
 
 def test_mode_at_low_temperature():

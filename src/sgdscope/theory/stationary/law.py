@@ -15,6 +15,7 @@ from sgdscope.theory.stationary.coordinates import Interval
 from sgdscope.theory.stationary.dynamics import DiagonalDynamics, plain
 from sgdscope.theory.stationary.fate import Collapse, Living, fate
 from sgdscope.theory.stationary.noise import DiagonalNoise
+from sgdscope.theory.stationary.nonzero_mode import nonzero_mode
 from sgdscope.theory.stationary.panels import Panels
 from sgdscope.theory.stationary.profile import Profile
 from sgdscope.theory.stationary.zero_flux import ZeroFlux
@@ -209,6 +210,9 @@ class DiagonalLaw:
         Raises ValueError for a collapsed law.
         """
         self._refuse_collapse("mode")
+        if self.depth == 1 and self._sign == self.noise.sign:  # in closed form: a scan may step over a shallow one
+            mode = nonzero_mode(self.noise, self.temperature, self.weight_decay)
+            return () if mode is None else (mode,)
         maxima, _ = self._profile.value_extrema()
         return tuple(sorted(self._sign * float(self._profile.coordinate.value(np.array(x))) for x in maxima))
 

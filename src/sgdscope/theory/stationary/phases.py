@@ -14,6 +14,7 @@ from typing import Literal
 from sgdscope.theory.prediction import Prediction
 from sgdscope.theory.stationary.law import DiagonalLaw
 from sgdscope.theory.stationary.noise import DiagonalNoise
+from sgdscope.theory.stationary.nonzero_mode import check_temperature, nonzero_mode
 
 SOURCE = "Ziyin, Li & Ueda, arXiv 2308.06671"
 UNIT = "learning rate / batch size"
@@ -38,31 +39,6 @@ def divergence_temperature(noise: DiagonalNoise, weight_decay: float = 0.0) -> P
     """T_c / 3: above it the density diverges at v = 0, below it p(0) = 0. Raises ValueError where T_c does."""
     value = critical_temperature(noise, weight_decay).value / 3
     return Prediction(value, "divergence temperature", "T_c / 3", "depth 1", f"{SOURCE}, section 4.2", UNIT)
-
-
-def nonzero_mode(noise: DiagonalNoise, temperature: float, weight_decay: float = 0.0) -> float | None:
-    """Weight v ≠ 0 at which the density has its local maximum; None if it has none.
-
-    The larger root of T (7 α₁ v² − 10 α₂ v + 3 α₃) + β₁ v − β₂ + γ = 0, if positive. For T ≥ T_c it is a maximum of the
-    density that is no longer normalisable. Source: Ziyin, Li & Ueda, arXiv 2308.06671, Eq. 16.
-    """
-    _check(temperature)
-    oriented = noise.oriented
-    square = 7 * oriented.square_variance * temperature
-    linear = oriented.square_mean - 10 * oriented.covariance * temperature
-    constant = 3 * oriented.product_variance * temperature - oriented.product_mean + weight_decay
-    discriminant = linear * linear - 4 * square * constant
-    if discriminant < 0:
-        return None
-    # the larger root, in the form that does not cancel
-    root = math.sqrt(discriminant)
-    if linear > 0:
-        mode = -2 * constant / (linear + root)
-    elif square > 0:
-        mode = (root - linear) / (2 * square)
-    else:
-        return None
-    return noise.sign * mode if mode > 0 else None
 
 
 def coalescence_temperature(noise: DiagonalNoise, weight_decay: float = 0.0) -> Prediction:
@@ -144,7 +120,7 @@ class Regime:
 
 def regime(noise: DiagonalNoise, temperature: float, weight_decay: float = 0.0) -> Regime:
     """The regime of a depth-1 network at a temperature T = lr / batch size. Raises ValueError where T_c does."""
-    _check(temperature)
+    check_temperature(temperature)
     critical = critical_temperature(noise, weight_decay).value
     mode = nonzero_mode(noise, temperature, weight_decay)
     label: Label
@@ -169,8 +145,3 @@ def moment_identity(law: DiagonalLaw) -> float:
     first = (noise.square_mean - 2 * noise.covariance * temperature) * abs(law.mean)
     second = noise.square_variance * temperature * law.moment(2)
     return first + second - (noise.product_mean - law.weight_decay - noise.product_variance * temperature)
-
-
-def _check(temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"expected a temperature (learning rate / batch size) > 0, got {temperature}")
