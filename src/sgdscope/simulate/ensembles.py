@@ -141,7 +141,7 @@ def ensemble(
         plan.check(points)
         plan.check_memory(replicas, threads)
         positions = np.broadcast_to(points, (len(points), replicas))
-        state = State.begin(plan.landscape, process, positions, seed, first, precision, fast)
+        state = State.begin(landscape, process, plan.update, positions, seed, first, precision, fast)
     plan.check_memory(state.rows.shape[1], threads)
     return _run(plan, state, steps, threads, progress)
 
@@ -186,6 +186,7 @@ def _run(plan: Plan, state: State, steps: int, threads: int, progress: Progress)
         np.array(list(plan.numbers.values()), dtype=state.precision), plan.times, update.rounds, update.signs,
         plan.cells, 1 + 2 * len(followed) if followed else 0, min(paths.count, replicas) if paths else 0,
         len(update.positions), plan.sheds, threads,
+        None if update.table is None else np.ascontiguousarray(update.table, dtype=state.precision).ravel(),
     )  # fmt: skip
     lanes = Lanes.of(state.rows, state.words, state.spare, state.passage, averaged)
     motion.compile(lanes)

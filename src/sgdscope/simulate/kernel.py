@@ -25,7 +25,10 @@ ARGUMENTS = (
     "state", "words", "spare", "passage", "sums", "cells", "course", "paths", "numbers", "times", "rounds", "signs",
     "first", "steps", "begin", "end",
 )  # fmt: skip
-"""Of every kernel: arrays of lanes (rows, lanes), records, parameters, and which steps of which blocks to do."""
+"""Of every kernel: arrays of lanes (rows, lanes), records, parameters, and which steps of which blocks to do.
+
+One that draws samples has the table of them, row by row in one dimension, as a last argument.
+"""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ def kernel_text(update: Update, recorded: Recorded, parameters: Sequence[Any], p
 
 
 class _Text:
-    """The parts of one kernel. Rows of the buffer f: positions, memory, noise, what odd draws leave over, sums."""
+    """The parts of one kernel.
+
+    Rows of the buffer f: positions, memory, noise, what odd draws leave over, sums. Rows of k: key or state of the
+    generator, and where samples are drawn the word for one and what is left over. Rows of j: samples drawn in a step.
+    """
 
     def __init__(
         self, update: Update, recorded: Recorded, parameters: Sequence[Any], precision: Precision, fast: bool
@@ -96,9 +103,11 @@ class _Text:
         self.precision, self.fast = precision, fast
         self.writer = Writer(precision)
         self.state = (*update.positions, *update.memory)
-        self.odd = len(update.noise) % 2
+        self.samples = update.draw == "sample"
+        drawn = 0 if self.samples else len(update.noise)
+        self.odd = drawn % 2
         self.noise_row = len(self.state)
-        self.spare_row = self.noise_row + len(update.noise)
+        self.spare_row = self.noise_row + drawn
         self.sums_row = self.spare_row + self.odd
         self.rows = self.sums_row + len(update.sums)
         self.word_rows = 4 if fast else 2
@@ -119,10 +128,11 @@ class _Text:
         numbers = [f"{self.name(symbol)} = numbers[{i}]" for i, symbol in enumerate(self.parameters)]
         numbers += [f"{name} = times[{i}]" for i, name in enumerate(TIMES)]
         return [
-            f"def kernel({', '.join(ARGUMENTS)}):",
+            f"def kernel({', '.join([*ARGUMENTS, *(['table'] if self.samples else [])])}):",
             *indented([
                 f"f = np.empty({self.rows} * W, np.{self.precision})",
-                f"k = np.empty({self.word_rows} * W, np.uint32)",
+                f"k = np.empty({self.word_rows + 2 * self.samples} * W, np.uint32)",
+                *(["j = np.empty(max(rounds, 1) * W, np.int32)"] if self.samples else []),
                 "t, bin_of = np.empty(W, np.int32), np.empty(W, np.int32)",
                 f"a = np.empty({len(self.recorded.averaged) + 1} * W, np.float64)",
                 *numbers,
@@ -144,6 +154,8 @@ class _Text:
         found += [f"k[{i} * W + i] = words[{i}, at + i]" for i in range(self.word_rows)]
         if self.odd:
             found += [f"f[{self.spare_row} * W + i] = spare[at + i]"]
+        if self.samples:
+            found += [f"k[{self.word_rows + 1} * W + i] = uint32(np.int64(spare[at + i]))"]
         if self.recorded.passage:
             found += ["t[i] = int32(-1) if passage[at + i] < 0 else int32(-2)"]
         return found + [f"a[{j} * W + i] = sums[{j}, at + i]" for j in self.accumulators()]
@@ -154,6 +166,8 @@ class _Text:
             found += [f"words[{i}, at + i] = k[{i} * W + i]" for i in range(4)]
         if self.odd:
             found += [f"spare[at + i] = f[{self.spare_row} * W + i]"]
+        if self.samples:
+            found += [f"spare[at + i] = np.float64(k[{self.word_rows + 1} * W + i])"]
         if self.recorded.passage:
             found += ["if t[i] >= 0:", "    passage[at + i] = first + t[i] + 1"]
         return found + [f"sums[{j}, at + i] = a[{j} * W + i]" for j in self.accumulators()]
@@ -166,7 +180,7 @@ class _Text:
 
     def draw_and_step(self) -> list[str]:
         if not self.update.sums:
-            return ["draw = step", *self.draws(), *self.lanes(self.step())]
+            return ["draw, r = step, 0", *self.draws(), *self.lanes(self.step())]
         zero = self.writer.constant(0.0)
         rows = range(self.sums_row, self.rows)
         return [
@@ -177,6 +191,8 @@ class _Text:
         ]
 
     def draws(self) -> list[str]:
+        if self.samples:
+            return self.sample()
         count = len(self.update.noise)
         found = self.mask() if self.update.draw == "signs" else []
         if not self.fast:
@@ -195,38 +211,69 @@ class _Text:
             ]
         return found
 
+    def sample(self) -> list[str]:
+        """Draws the row of a sample, by Floyd's method where rows of one step must differ. A word gives one row."""
+        row, spare = f"k[{self.word_rows} * W + i]", f"k[{self.word_rows + 1} * W + i]"
+        columns = len(self.update.noise)
+        last = f"len(table) // {columns}" + (" - rounds + r + 1" if self.update.distinct else "")
+        found = [
+            "if draw % 2 == 0:",
+            *indented([
+                *([] if self.fast else self.counter("(draw >> 1)")),
+                *self.lanes([*self.words(0), f"{row} = w0", f"{spare} = w1"]),
+            ]),
+            "else:",
+            *indented(self.lanes([f"{row} = {spare}"])),
+            f"last = {last}",
+            *self.lanes([f"j[r * W + i] = int32((np.uint64({row}) * np.uint64(last)) >> np.uint64(32))"]),
+        ]  # fmt: skip
+        if self.update.distinct:
+            again = "int32(last - 1) if j[q * W + i] == j[r * W + i] else j[r * W + i]"
+            found += ["for q in range(r):", *indented(self.lanes([f"j[r * W + i] = {again}"]))]
+        return found
+
     def counter(self, number: str) -> list[str]:
         return [f"low = uint32({number} & 0xFFFFFFFF)", f"high = uint32(({number} >> 32) << 16)"]
 
     def mask(self) -> list[str]:
-        """As many bits as signs are left to sum up in this round."""
-        return ["mask = uint32((1 << min(24, signs - 24 * r)) - 1)"]
+        """As many bits as signs are left to sum up in this round, and in the one that shares an odd draw with it."""
+        return [
+            "mask = uint32((1 << min(24, signs - 24 * r)) - 1)",
+            "next_mask = uint32((1 << min(24, signs - 24 * ((r + 1) % rounds))) - 1)",
+        ]
 
     def pair(self, stream: int, row: int, other: int) -> list[str]:
         """Draws two numbers into two rows."""
+        found = self.words(stream)
+        if self.update.draw == "signs":
+            of_other = "next_mask" if other == self.spare_row and self.odd else "mask"
+            found += [f"n0, n1 = sum_of_signs(w0, mask), sum_of_signs(w1, {of_other})"]
+        else:
+            found += [f"n0, n1 = {self.update.draw}s(w0, w1)"]
+        return [*found, f"f[{row} * W + i] = n0", f"f[{other} * W + i] = n1"]
+
+    def words(self, stream: int) -> list[str]:
+        """Draws two words."""
         if self.fast:
-            found = [
+            return [
                 "w0, s0, s1, s2, s3 = xoshiro(k[i], k[W + i], k[2 * W + i], k[3 * W + i])",
                 "w1, s0, s1, s2, s3 = xoshiro(s0, s1, s2, s3)",
                 *(f"k[{j} * W + i] = s{j}" for j in range(4)),
             ]
-        else:
-            found = [f"w0, w1 = threefry(k[i], k[W + i], low, uint32(high | uint32({stream})))"]
-        if self.update.draw == "signs":
-            found += ["n0, n1 = sum_of_signs(w0, mask), sum_of_signs(w1, mask)"]
-        else:
-            found += [f"n0, n1 = {self.update.draw}s(w0, w1)"]
-        return [*found, f"f[{row} * W + i] = n0", f"f[{other} * W + i] = n1"]
+        return [f"w0, w1 = threefry(k[i], k[W + i], low, uint32(high | uint32({stream})))"]
 
     # -- the step --------------------------------------------------------------------------------------------------
 
     def read(self, expressions: Sequence[Any], *, at: Sequence[Any] = ()) -> list[str]:
         """Lines that bring what expressions use of state, noise and sums into names."""
-        used = set().union(*(e.free_symbols for e in expressions)) if expressions else set()
-        rows = [*self.state, *self.update.noise]
-        found = [(s, i) for i, s in enumerate(rows)]
-        found += [(s, self.sums_row + i) for i, (s, _) in enumerate(self.update.sums)]
-        return [f"{self.name(s)} = f[{row} * W + i]" for s, row in found if s in used or s in at]
+        used = set(at).union(*(e.free_symbols for e in expressions))
+        rows = [*self.state, *(() if self.samples else self.update.noise)]
+        found = [(s, f"f[{i} * W + i]") for i, s in enumerate(rows)]
+        found += [(s, f"f[{self.sums_row + i} * W + i]") for i, (s, _) in enumerate(self.update.sums)]
+        if self.samples:
+            columns = self.update.noise
+            found += [(s, f"table[j[r * W + i] * {len(columns)} + {c}]") for c, s in enumerate(columns)]
+        return [f"{self.name(s)} = {place}" for s, place in found if s in used]
 
     def sum_up(self) -> list[str]:
         added = [expression for _, expression in self.update.sums]

@@ -93,6 +93,7 @@ class Motion:
         paths: number of paths, of a dimension; `paths_every` steps apart.
         sheds: whether lanes that are NaN may be left out, as nothing recorded needs their place.
         threads: to work on.
+        table: samples that the kernel draws from.
     """
 
     kernel: Callable[..., None]
@@ -106,6 +107,7 @@ class Motion:
     dimension: int
     sheds: bool
     threads: int
+    table: Array | None = None
     counts: Array = field(init=False)
     course: list[Array] = field(init=False, default_factory=list)
     kept: list[Array] = field(init=False, default_factory=list)
@@ -184,9 +186,10 @@ class Motion:
     def _call(
         self, lanes: Lanes, first: int, steps: int, begin: int, end: int, cells: Array, course: Array, paths: Array
     ) -> None:
+        samples = () if self.table is None else (self.table,)
         self.kernel(
             lanes.state, lanes.words, lanes.spare, lanes.passage, lanes.sums, cells, course, paths, self.numbers,
-            self.times, self.rounds, self.signs, first, steps, begin, end,
+            self.times, self.rounds, self.signs, first, steps, begin, end, *samples,
         )  # fmt: skip
 
     def _rows(self, first: int, steps: int, lanes: Lanes) -> Array:

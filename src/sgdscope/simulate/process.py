@@ -16,7 +16,7 @@ import sympy
 
 from sgdscope.simulate.formula import shared
 
-Draw = Literal["normal", "uniform", "signs"]
+Draw = Literal["normal", "uniform", "signs", "sample"]
 Array = np.ndarray[Any, Any]
 Assignments = tuple[tuple[Any, Any], ...]
 
@@ -31,11 +31,13 @@ class Update:
         step: (symbol, expression) in order, the parts of the step; later ones may use earlier ones.
         new: the next value of each position, then of each memory; all are taken at once.
         noise: one symbol for each number drawn in a round.
-        draw: what is drawn: standard normal, uniform in (0, 1), or the sum of up to 24 random signs.
+        draw: what is drawn: standard normal, uniform in (0, 1), the sum of up to 24 random signs, or a row of `table`.
         sums: (symbol, expression of the noise and the old state): added up over the rounds, for the step to use.
         rounds: draws in a step; more than one needs `sums`.
         signs: how many random signs a step sums in all, if `draw` is ``"signs"``.
         parameters: numbers by symbol that can change without compiling anew.
+        table: samples to draw from, of shape (samples, numbers of one).
+        distinct: whether the rounds of one step draw different rows.
     """
 
     positions: tuple[Any, ...]
@@ -48,6 +50,8 @@ class Update:
     rounds: int = 1
     signs: int = 0
     parameters: Mapping[Any, float] = field(default_factory=dict)
+    table: Array | None = field(default=None, compare=False)
+    distinct: bool = False
 
 
 class Landscape(Protocol):

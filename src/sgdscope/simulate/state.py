@@ -10,7 +10,7 @@ import numpy as np
 from sgdscope.simulate import keyed
 from sgdscope.simulate.formula import Precision
 from sgdscope.simulate.kernel import BLOCK
-from sgdscope.simulate.process import Process
+from sgdscope.simulate.process import Process, Update
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +40,15 @@ class State:
 
     @classmethod
     def begin(
-        cls, landscape: Any, process: Process, positions: Array, seed: int, first: int, precision: Precision, fast: bool
+        cls,
+        landscape: Any,
+        process: Process,
+        update: Update,
+        positions: Array,
+        seed: int,
+        first: int,
+        precision: Precision,
+        fast: bool,
     ) -> State:
         """Replicas at their start, positions of shape (dimension, replicas).
 
@@ -54,5 +62,5 @@ class State:
         keys = keyed.trajectory_keys(seed, first, replicas)
         rows = np.concatenate([positions, process.memory_at(landscape, positions)]).astype(precision)
         words = keyed.xoshiro_words(keys) if fast else keys
-        spare = np.zeros(replicas, dtype=precision)
+        spare = np.zeros(replicas, dtype=np.float64 if update.draw == "sample" else precision)  # holds words there
         return cls(0, seed, first, precision, fast, rows, words, spare, np.full(replicas, -1, np.int64))
