@@ -51,6 +51,8 @@ def given(name: str, risk: Risk) -> dict[str, Any]:
         "step": [torch.full_like(p, 0.01) for p in risk.parameters],
         "points": [[p.detach() + 0.1 * x for p, x in zip(risk.parameters, noise(risk, seed), strict=True)]
                    for seed in range(3)],
+        "older": list(risk.parameters),
+        "newer": [p.detach() + 0.1 * x for p, x in zip(risk.parameters, noise(risk, 0), strict=True)],
     }  # fmt: skip
     arguments: dict[str, Any] = {}
     for parameter in inspect.signature(getattr(measure, name)).parameters.values():
@@ -107,7 +109,8 @@ def truth_for(case: Hostile, name: str) -> Truth:
 
 OVER_MASKS = {
     "batch_sharpness", "momentum_batch_sharpness", "mini_batch_sharpness", "gradient_noise_interaction",
-    "interaction_aware_sharpness", "edge_ratio", "gradient_noise", "second_moment_contraction",
+    "interaction_aware_sharpness", "edge_ratio", "gradient_noise", "second_moment_contraction", "full_loss_step",
+    "gradient_alignment",
 }  # fmt: skip
 """With dropout the mean over draws, each with a mask of its own, even where a batch is all data."""
 
@@ -165,6 +168,19 @@ def is_right(name: str, found: Any, truth: Truth, risk: Risk) -> bool | None:
         return grid_of_random_directions(found, truth, risk)
     if name == "plane_through":
         return grid_through(found, truth, risk)
+    if name == "batch_line":
+        losses = [truth.plain.loss(truth.plain.flat - alpha * truth.g) for alpha in found.coordinates]
+        return near(found.beside["curvature"], truth.along) and found.batch == pytest.approx(losses, rel=1e-7)
+    if name == "batch_path":
+        losses = [truth.plain.loss(truth.plain.flat + 0.1 * flat(noise(risk, seed))) for seed in range(3)]
+        return found.batch == pytest.approx(losses, rel=1e-7) and found.full == pytest.approx(losses, rel=1e-7)
+    if name == "chord":
+        losses = [truth.plain.loss(truth.plain.flat + a * 0.1 * flat(noise(risk, 0))) for a in found.coordinates]
+        return found.full == pytest.approx(losses, rel=1e-7)
+    if name == "full_loss_step":
+        return near(found, 1 / truth.along)
+    if name == "gradient_alignment":
+        return near(found, 1.0)
     return None
 
 

@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdscope import vectors
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import plain
-from sgdscope.measure.points import Point, here, moved, rounding, vector_of
+from sgdscope.measure.points import Point, here, moved, normalisation_notes, rounding, vector_of
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector
 
@@ -168,7 +167,7 @@ def plane(
             "ignore_vectors": ignore_vectors and by_filter, "lengths": lengths,
             "cosine": vectors.dot(*axes) / (lengths[0] * lengths[1]),
         },
-        notes=_notes(risk),
+        notes=normalisation_notes(risk),
     )  # fmt: skip
     return _filled(risk, begun, origin, axes, batch, resume, progress)
 
@@ -227,7 +226,7 @@ def plane_through(
     marks = (("1", 0.0, 0.0), ("2", base, 0.0), ("3", x, y))
     begun = Plane(
         _spread([m[1] for m in marks], margin, resolution), _spread([m[2] for m in marks], margin, resolution), (),
-        marks, settings=_settings(risk, batch) | {"kind": "through points"}, notes=_notes(risk),
+        marks, settings=_settings(risk, batch) | {"kind": "through points"}, notes=normalisation_notes(risk),
     )  # fmt: skip
     return _filled(risk, begun, origin, [along, aside], batch, resume, progress)
 
@@ -292,16 +291,6 @@ def _check_resumed(begun: Plane, resume: Plane) -> None:
 
 def _settings(risk: Risk, batch: Batch | None) -> dict[str, Any]:
     return {"mode": risk.mode, "samples": risk.size if batch is None else length(batch)}
-
-
-def _notes(risk: Risk) -> tuple[str, ...]:
-    """What BatchNorm does to the picture."""
-    norms = [m for m in risk.model.modules() if isinstance(m, _BatchNorm)]
-    if not norms:
-        return ()
-    if risk.mode == "train" or (risk.mode == "current" and any(m.training for m in norms)):
-        return ("BatchNorm normalises each chunk by its own statistics",)
-    return ("BatchNorm uses the running statistics of the model as it is, which fit the present weights only",)
 
 
 def _symmetric(extent: float, resolution: int) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdscope import vectors
 from sgdscope.risk import Risk
@@ -56,3 +57,13 @@ def moved(start: Sequence[Tensor], direction: Sequence[Tensor], distance: float)
 def rounding(risk: Risk, loss: float) -> float:
     """By how much two evaluations of a loss may differ from rounding alone, in the parameters' precision."""
     return float(max(torch.finfo(p.dtype).eps for p in risk.parameters)) * abs(loss)
+
+
+def normalisation_notes(risk: Risk) -> tuple[str, ...]:
+    """What BatchNorm does to losses away from the present parameters, in a sentence; empty without BatchNorm."""
+    norms = [m for m in risk.model.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return ()
+    if risk.mode == "train" or (risk.mode == "current" and any(m.training for m in norms)):
+        return ("BatchNorm normalises each chunk by its own statistics",)
+    return ("BatchNorm uses the running statistics of the model as it is, which fit the present weights only",)
