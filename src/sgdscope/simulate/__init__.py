@@ -25,6 +25,7 @@ from __future__ import annotations
 from sgdscope.simulate.batch_noise import BatchNoise, batch_noise
 from sgdscope.simulate.ensembles import Ensemble, ensemble, join
 from sgdscope.simulate.kinetic import Kinetic
+from sgdscope.simulate.landscape_risk import landscape_risk
 from sgdscope.simulate.overdamped import Overdamped
 from sgdscope.simulate.record import Average, Course, FirstPassage, Histogram, Paths
 from sgdscope.simulate.recursions import SGLD, GaussianSGD
@@ -34,4 +35,5 @@ from sgdscope.simulate.survival import EscapeTimes, SurvivalCurve, fit_log_rates
 __all__ = [
     "SGLD", "Average", "BatchNoise", "Course", "Ensemble", "EscapeTimes", "FirstPassage", "GaussianSGD", "Histogram",
     "Kinetic", "Overdamped", "Paths", "State", "SurvivalCurve", "batch_noise", "ensemble", "fit_log_rates", "join",
+    "landscape_risk",
 ]  # fmt: skip

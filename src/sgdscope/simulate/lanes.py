@@ -17,6 +17,8 @@ Array = np.ndarray[Any, Any]
 
 SLICE = 1 << 27
 """Replica-steps of a slice, some tenths of a second: between slices progress is told and an interrupt is heard."""
+STRETCH = 64
+"""Slices are so many times as long on an accelerator, which lanes are copied to and from for each."""
 PART = 1 << 16
 """Replicas whose sums of a course are added up to one number. Ensembles split at multiples join exactly."""
 COURSE_BYTES = 1 << 26
@@ -94,6 +96,8 @@ class Motion:
         sheds: whether lanes that are NaN may be left out, as nothing recorded needs their place.
         threads: to work on.
         table: samples that the kernel draws from.
+        tasks: parts that each thread's share of a slice is cut into, for balance.
+        stretch: slices are so many times as long.
     """
 
     kernel: Callable[..., None]
@@ -108,13 +112,15 @@ class Motion:
     sheds: bool
     threads: int
     table: Array | None = None
+    tasks: int = 4
+    stretch: int = 1
     counts: Array = field(init=False)
     course: list[Array] = field(init=False, default_factory=list)
     kept: list[Array] = field(init=False, default_factory=list)
     work: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        tasks = self.threads * (1 if self.cells > 1 << 13 else 4)
+        tasks = self.threads * (1 if self.cells > 1 << 13 else self.tasks)
         self._cells = [np.zeros((GROUPS, self.cells), np.int64) for _ in range(tasks)]
         self.counts = np.zeros((GROUPS, self.cells), np.int64)
 
@@ -153,7 +159,7 @@ class Motion:
         return done
 
     def _slice(self, lanes: Lanes) -> int:
-        length = max(16, SLICE // (lanes.blocks * BLOCK))
+        length = max(16, self.stretch * SLICE // (lanes.blocks * BLOCK))
         if self.followed:
             row = lanes.blocks * self.followed * 8
             length = min(length, max(1, COURSE_BYTES // row) * int(self.times[4]))
