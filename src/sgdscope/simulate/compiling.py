@@ -72,7 +72,9 @@ def _module(text: str) -> tuple[types.ModuleType, bool]:
 def _inlined_sources() -> str:
     """The text of what kernels import: Numba does not see that it changed."""
     folder = Path(__file__).parent
-    return "".join((folder / f"{name}.py").read_text(encoding="utf-8") for name in ("generators", "normals"))
+    return "".join(
+        (folder / f"{name}.py").read_text(encoding="utf-8") for name in ("functions", "generators", "normals")
+    )
 
 
 def _written(name: str, text: str) -> Path | None:

@@ -24,6 +24,10 @@ _CALLS = {
 }  # fmt: skip
 
 
+OWN = ("exp", "log", "sin", "cos", "tanh")
+"""Functions that `simulate.functions` has in single precision, with 32 after the name."""
+
+
 @dataclass
 class Writer:
     """Writes lines of one kernel, and gathers the constants they use.
@@ -74,7 +78,7 @@ class Writer:
         if e.is_Pow:
             return self._power(*e.as_base_exp())
         if e.func in _CALLS:
-            return f"math.{_CALLS[e.func]}({self._text(e.args[0])})"
+            return self._call(_CALLS[e.func], e.args[0])
         if isinstance(e, sympy.Abs):
             return f"abs({self._text(e.args[0])})"
         if isinstance(e, sympy.sign):
@@ -88,6 +92,10 @@ class Writer:
                 text = f"{word}({text}, {self._text(arg)})"
             return text
         raise ValueError(f"expected formulas in the functions that kernels know, found {e.func.__name__} in {e}")
+
+    def _call(self, name: str, argument: Any) -> str:
+        own = self.precision == "float32" and name in OWN
+        return f"{name}32({self._text(argument)})" if own else f"math.{name}({self._text(argument)})"
 
     def _product(self, e: Any) -> str:
         coefficient, rest = e.as_coeff_Mul()
@@ -116,7 +124,7 @@ class Writer:
             whole = int(power.p) // 2
             return f"({root}*{self._repeated(self._text(base), whole)})" if whole else root
         if base == sympy.E:
-            return f"math.exp({self._text(power)})"
+            return self._call("exp", power)
         return f"(({self._text(base)})**({self._text(power)}))"
 
     def _repeated(self, base: str, power: int) -> str:

@@ -119,6 +119,7 @@ class _Text:
             "import math",
             "import numpy as np",
             "from numba import int32, uint32",
+            "from sgdscope.simulate.functions import cos32, exp32, log32, sin32, tanh32",
             "from sgdscope.simulate.generators import threefry, xoshiro",
             "from sgdscope.simulate.normals import normals, sum_of_signs, uniforms",
         ]
