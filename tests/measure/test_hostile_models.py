@@ -25,7 +25,8 @@ from sgdscope.risk import Risk
 
 LR = 0.05
 MEASUREMENTS = [name for name in measure.__all__ if inspect.isfunction(getattr(measure, name))]
-FEW = {"max_batches": 4, "batches": 4, "min_batches": 2, "resolution": 3, "tolerance": 0.02}
+FEW = {"max_batches": 4, "batches": 4, "min_batches": 2, "resolution": 3, "tolerance": 0.02, "images": 2,
+       "iterations": 4}  # fmt: skip
 """Settings that make a measurement cheap, used where it has them."""
 
 
@@ -51,8 +52,9 @@ def given(name: str, risk: Risk) -> dict[str, Any]:
         "step": [torch.full_like(p, 0.01) for p in risk.parameters],
         "points": [[p.detach() + 0.1 * x for p, x in zip(risk.parameters, noise(risk, seed), strict=True)]
                    for seed in range(3)],
-        "older": list(risk.parameters),
-        "newer": [p.detach() + 0.1 * x for p, x in zip(risk.parameters, noise(risk, 0), strict=True)],
+        **{key: list(risk.parameters) for key in ("older", "start")},
+        **{key: [p.detach() + 0.1 * x for p, x in zip(risk.parameters, noise(risk, 0), strict=True)]
+           for key in ("newer", "end")},
     }  # fmt: skip
     arguments: dict[str, Any] = {}
     for parameter in inspect.signature(getattr(measure, name)).parameters.values():
@@ -177,6 +179,11 @@ def is_right(name: str, found: Any, truth: Truth, risk: Risk) -> bool | None:
     if name == "chord":
         losses = [truth.plain.loss(truth.plain.flat + a * 0.1 * flat(noise(risk, 0))) for a in found.coordinates]
         return found.full == pytest.approx(losses, rel=1e-7)
+    if name == "barrier":
+        ends = [truth.plain.loss(), truth.plain.loss(truth.plain.flat + 0.1 * flat(noise(risk, 0)))]
+        coordinates, losses = found.straight_line
+        line = [truth.plain.loss(truth.plain.flat + t * 0.1 * flat(noise(risk, 0))) for t in coordinates]
+        return losses == pytest.approx(line, rel=1e-7) and found.ends == pytest.approx(ends, rel=1e-7)
     if name == "full_loss_step":
         return near(found, 1 / truth.along)
     if name == "gradient_alignment":

@@ -1,5 +1,6 @@
 """Measure: what SGD does at the present weights. Each function takes a `Risk` and returns an `Estimate`."""
 
+from sgdscope.measure.barrier import Barrier, barrier
 from sgdscope.measure.batch_line import batch_line
 from sgdscope.measure.batch_sharpness import batch_sharpness
 from sgdscope.measure.batch_sharpness_curve import batch_sharpness_curve
@@ -26,11 +27,13 @@ from sgdscope.measure.spectrum import spectrum
 from sgdscope.measure.trace import gauss_newton_trace, hessian_trace
 
 __all__ = [
+    "Barrier",
     "EigenvalueTracker",
     "InstrumentedBackward",
     "LossCurves",
     "Plane",
     "SpectralDensity",
+    "barrier",
     "batch_line",
     "batch_path",
     "batch_sharpness",

@@ -53,8 +53,8 @@ class QuadraticFit:
     def from_row(cls, row: Mapping[str, Any]) -> QuadraticFit:
         """Rebuild from `to_row`."""
         share = row["r_squared"]
-        numbers = (float(row[name]) for name in ("constant", "slope", "curvature"))
-        return cls(*numbers, None if share is None else float(share))
+        constant, slope, curvature = (float(row[name]) for name in ("constant", "slope", "curvature"))
+        return cls(constant, slope, curvature, None if share is None else float(share))
 
 
 def fit_quadratic(coordinates: Sequence[float], losses: Sequence[float | None]) -> QuadraticFit | None:
