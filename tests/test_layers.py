@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "models": f"estimate {PROBE}",
     "measure": f"estimate {PROBE}",
     "simulate": f"estimate series records theory _version {PROBE}",
-    "average": f"estimate {PROBE}",
+    "average": f"estimate theory {PROBE}",
     # floor 2: composes
     "what_if": f"{NUMBERS} theory measure {PROBE}",
     "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",

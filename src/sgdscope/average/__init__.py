@@ -1,0 +1,49 @@
+"""Average: act on the weights. Averages kept while a model trains, and averages of checkpoints afterwards.
+
+While training: `EMA`, `PowerEMA`, `Window`, `UniformAverage` and `TwoPoint`, each with ``update(model, step)``,
+``swapped(model)``, ``apply_to(model)`` and ``averaged_state_dict()``. From files: `combine` with any weights, and
+`rebuild` for power EMAs chosen after training. Running statistics of normalisation are recomputed
+(`recompute_batch_norm`), and `buffer_losses` says what they cost.
+"""
+
+from sgdscope.average.batch_norm import BatchNormWarning, Recomputed, recompute_batch_norm
+from sgdscope.average.buffer_losses import BufferLosses, buffer_losses
+from sgdscope.average.checkpoints import Checkpoints
+from sgdscope.average.combine import combine
+from sgdscope.average.ema import EMA
+from sgdscope.average.files import CheckpointError, save
+from sgdscope.average.names import MismatchError, plain_names
+from sgdscope.average.post_hoc import PowerProfiles, rebuild
+from sgdscope.average.power_ema import PowerEMA
+from sgdscope.average.recursion import RecursiveAverage
+from sgdscope.average.running import RunningAverage
+from sgdscope.average.swa_utils import avg_fn, multi_avg_fn
+from sgdscope.average.tensors import assign
+from sgdscope.average.two_point import TwoPoint
+from sgdscope.average.window import UniformAverage, Window
+
+__all__ = [
+    "EMA",
+    "BatchNormWarning",
+    "BufferLosses",
+    "CheckpointError",
+    "Checkpoints",
+    "MismatchError",
+    "PowerEMA",
+    "PowerProfiles",
+    "Recomputed",
+    "RecursiveAverage",
+    "RunningAverage",
+    "TwoPoint",
+    "UniformAverage",
+    "Window",
+    "assign",
+    "avg_fn",
+    "buffer_losses",
+    "combine",
+    "multi_avg_fn",
+    "plain_names",
+    "rebuild",
+    "recompute_batch_norm",
+    "save",
+]
