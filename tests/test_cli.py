@@ -174,6 +174,17 @@ def test_predict(command, tmp_path, words, said):
     assert picture.read_text().startswith("<?xml")
 
 
+def test_simulate(command, tmp_path):
+    picture = tmp_path / "a.svg"
+    code, out, err = command(
+        "simulate", WELLS, "--lr", 0.05, "--batch-size", 0.4, "--replicas", 500, "--steps", 500, "--plot", picture
+    )
+    assert (code, err) == (0, "")
+    assert "mean time from -1 to 1" in out
+    assert out.rstrip().splitlines()[-1] == f"picture: {picture}"
+    assert "--two-point" in command("simulate", "--help")[1]
+
+
 def test_a_picture_that_cannot_be_written_leaves_the_answer(command, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = command("predict", "stability", "--lr", 1, "--plot", tmp_path / "file" / "a.svg")
@@ -259,6 +270,7 @@ def places(tmp_path, finished):
         ("predict stability --lr 1 --momentum 1", 2, "expected momentum in [0, 1), got 1.0"),
         ("predict escape x**2 --lr 1", 2, "expected a landscape with a barrier to escape over, x**2 has 1 minimum"),
         ("predict escape __import__('os') --lr 1", 2, "found the unknown name '__import__' at character 1"),
+        ("simulate x**3-x --lr 0.1", 2, "expected a landscape that keeps replicas in, got one that is not confining"),
         ("predict stationary --lr 1 --plot a.jpg", 2, "expected a file that ends in .png, .svg or .pdf, got 'a.jpg'"),
     ],
 )  # fmt: skip

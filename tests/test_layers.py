@@ -31,14 +31,16 @@ MAY_IMPORT = {
     "predict": "estimate picture theory",
     "config": "",  # plain values: the command line checks them before torch is asked for anything
     "errors": "config",
+    "executors": "",
     # floor 1
     **dict.fromkeys(PROBE.split(), f"estimate {PROBE}"),
     "data": f"estimate {PROBE}",
     "models": f"estimate {PROBE}",
     "measure": f"estimate {PROBE}",
-    "simulate": f"estimate series records theory _version {PROBE}",
+    "simulate": f"estimate series records theory executors _version {PROBE}",
     "average": f"estimate theory {PROBE}",
     # floor 2: composes
+    "trial": "estimate picture predict simulate theory verdict",
     "what_if": f"{NUMBERS} theory measure {PROBE}",
     "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",
     "sampler": "",
@@ -46,11 +48,11 @@ MAY_IMPORT = {
     "optimizers": "config checkpoint",
     "train": f"{TRAINED_WITH} _version {PROBE}",
     "edge_test": f"{TRAINED_WITH} train _version {PROBE}",
-    "sweep": f"{TRAINED_WITH} train edge_test _version {PROBE}",
-    "studies": f"{TRAINED_WITH} train edge_test sweep simulate report _version {PROBE}",
+    "sweep": f"{TRAINED_WITH} train edge_test executors _version {PROBE}",
+    "studies": f"{TRAINED_WITH} train edge_test sweep simulate report executors _version {PROBE}",
 }
 ANY = {"cli", "__main__"}  # the command line may import everything, and nobody imports it
-WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors", "picture", "predict"}
+WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors", "picture", "predict", "executors"}
 """Parts that do not import torch anywhere, not even inside a function."""
 ONLY_THERE = {
     # third-party packages that belong to one adapter
@@ -62,6 +64,8 @@ ONLY_THERE = {
     "tensorboard": "monitor.sinks",
     "matplotlib": "report",
     "tyro": "cli",
+    "dask": "executors.cluster",
+    "distributed": "executors.cluster",
 }
 OF_THEORY = {"numpy", "scipy", "sympy"} | set(sys.stdlib_module_names)
 

@@ -53,6 +53,15 @@ def test_the_sample_of_predict_is_what_it_prints(capsys):
     assert capsys.readouterr().out.startswith("\n".join(sample(r"predict escape .*")))
 
 
+def test_the_sample_of_simulate_has_the_numbers_that_it_prints(capsys):
+    (words,) = re.findall(r"^\$ sgdscope (simulate .*)$", README, flags=re.M)
+    assert cli.main(shlex.split(words)) == 0
+    shown, out = sample(r"simulate .*"), capsys.readouterr().out.splitlines()
+    assert [line for line in out[: len(shown)] if "speed" not in line] == [
+        line for line in shown if "speed" not in line
+    ]
+
+
 def test_every_command_and_option_named_exists(capsys):
     named = re.findall(r"(?:`|\$ )sgdscope ([a-z-]+)(?: ([a-z-]+)\b)?", README)
     assert {command for command, _ in named} <= set(cli.COMMANDS)

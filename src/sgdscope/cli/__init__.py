@@ -1,4 +1,4 @@
-"""Command line: run, report, edge-test, list, predict. Data on stdout, talk on stderr; exit 2 usage, 1 failure."""
+"""Command line. Data on stdout, talk on stderr; exit 2 for wrong usage, 1 for failure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import tyro
 from sgdscope._version import __version__
 from sgdscope.cli.predict import answer, predict
 from sgdscope.cli.progress import Forks, Progress
+from sgdscope.cli.simulate import simulate, simulated
 from sgdscope.config import ConfigError, RunConfig
 from sgdscope.records import RecordsError, list_runs, open_run
 from sgdscope.summary import summary
@@ -128,7 +129,7 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "run": run, "report": report, "edge-test": edge_test, "list": list_, "predict": predict,
+    "run": run, "report": report, "edge-test": edge_test, "list": list_, "predict": predict, "simulate": simulate,
 }  # fmt: skip
 
 
@@ -144,8 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sgdscope {__version__}")
         return 0
     try:
-        if arguments[:1] == ["predict"]:
-            return answer(arguments[1:])
+        if arguments[:1] in (["predict"], ["simulate"]):  # their arguments are those of the functions behind them
+            return (answer if arguments[0] == "predict" else simulated)(arguments[1:])
         return int(
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="sgdscope", args=arguments,

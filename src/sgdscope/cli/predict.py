@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING
 
 import tyro
 
-from sgdscope.config import ConfigError
-from sgdscope.picture import check_kind
+from sgdscope.cli.answering import answering
 
 if TYPE_CHECKING:
     from sgdscope.predict import Answer
 
 SUBJECTS = ("stability", "escape", "stationary", "averaging", "fokker-planck")
-_PLOT = "        plot: file to draw a picture to; .png, .svg or .pdf."
 
 
 def predict(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
@@ -32,7 +27,7 @@ def predict(arguments: tyro.conf.Positional[tuple[str, ...]] = ()) -> int:
 
 def answer(arguments: list[str]) -> int:
     """`sgdscope predict` with the words that follow it."""
-    commands = {subject: _command(subject) for subject in _asked_for(arguments)}
+    commands = {subject: answering(_function(subject)) for subject in _asked_for(arguments)}
     return int(
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="sgdscope predict", args=arguments, description="What theory says, without a run.",
@@ -45,46 +40,7 @@ def _asked_for(arguments: list[str]) -> tuple[str, ...]:
     return tuple(s for s in SUBJECTS if arguments and s == arguments[0].replace("_", "-")) or SUBJECTS
 
 
-def _command(subject: str) -> Callable[..., int]:
-    """The prediction as a command: its own arguments, and --plot."""
+def _function(subject: str) -> Callable[..., Answer]:
     name = subject.replace("-", "_")
-    function = getattr(importlib.import_module(f"sgdscope.predict.{name}"), name)
-
-    @functools.wraps(function)
-    def command(*, plot: Path | None = None, **settings: Any) -> int:
-        try:
-            if plot is not None:
-                check_kind(plot)
-            found: Answer = function(**settings)
-            print(found)
-            if plot is not None:
-                _draw(found, plot)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        return 0
-
-    hints = get_type_hints(function) | {"plot": Path | None, "return": int}
-    if "potential" in hints:
-        hints["potential"] = Annotated[str, tyro.conf.Positional]
-    own = [
-        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(function).parameters.values()
-    ]
-    drawn = inspect.Parameter("plot", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints["plot"])
-    command.__signature__ = inspect.Signature([*own, drawn], return_annotation=int)  # type: ignore[attr-defined]
-    command.__annotations__ = hints
-    del command.__wrapped__
-    command.__doc__ = (function.__doc__ or "").rstrip() + f"\n{_PLOT}\n"
-    return command
-
-
-def _draw(found: Answer, path: Path) -> None:
-    from sgdscope.report.draw import save
-
-    pictures = found.draw()
-    if not pictures:
-        raise ValueError("there is no picture of this prediction: leave out --plot")
-    try:
-        print(f"picture: {save(pictures, path)}")
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error}") from error
+    found: Callable[..., Answer] = getattr(importlib.import_module(f"sgdscope.predict.{name}"), name)
+    return found

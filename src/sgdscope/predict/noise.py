@@ -48,9 +48,13 @@ class Noise:
 
 
 def noise_of(
-    potential: Potential, *, lr: float | None, batch_size: float, variance: str, temperature: float | None
-) -> Noise:
-    """The noise that command-line options mean. Raises ValueError for options that contradict or lack each other."""
+    potential: Potential, *, lr: float | None, batch_size: float, variance: str, temperature: float | None,
+    any_dimension: bool = False,
+) -> Noise:  # fmt: skip
+    """The noise that command-line options mean; one that varies only in one dimension, unless in any is asked for.
+
+    Raises ValueError for options that contradict or lack each other.
+    """
     if lr is not None and not 0 < lr < math.inf:
         raise ValueError(f"expected a learning rate > 0, got {lr}")
     if not 0 < batch_size < math.inf:
@@ -69,7 +73,7 @@ def noise_of(
         if not float(read) > 0:
             raise ValueError(f"expected a per-sample variance > 0, got {variance}")
         return Noise(temperature_of(lr, float(read), batch_size), None, lr, batch_size, said)
-    if potential.dimension > 1:
+    if potential.dimension > 1 and not any_dimension:
         raise ValueError(
             f"expected a constant variance in {potential.dimension} dimensions, got {variance}: only one dimension has "
             "escape times in closed form there"

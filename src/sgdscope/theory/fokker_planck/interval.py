@@ -34,12 +34,17 @@ def confining_interval(drift: Function, diffusion: Function, share: float) -> tu
 
 def _log_density(width: float, drift: Function, diffusion: Function, share: float) -> tuple[Array, Array]:
     points = np.linspace(-width, width, _POINTS)
+    spread = _at(diffusion, points)
     parts = Stretches.between(points, drift, diffusion, share)
-    return points, np.append(0.0, np.cumsum(parts.rise)) - (1 - share) * np.log(_at(diffusion, points))
+    return points, np.append(0.0, np.cumsum(parts.rise)) - (1 - share) * np.log(spread)
 
 
 def _at(diffusion: Function, points: Array) -> Array:
-    return np.broadcast_to(np.asarray(diffusion(points), dtype=np.float64), points.shape)
+    found = np.broadcast_to(np.asarray(diffusion(points), dtype=np.float64), points.shape)
+    if not found.min() > 0:
+        at = points[int(np.argmin(found))]
+        raise ValueError(f"expected a diffusion > 0 everywhere, got {found.min():.4g} at {at:.6g}")
+    return found
 
 
 def _ends(points: Array, log_density: Array) -> tuple[float, float] | None:
