@@ -52,7 +52,9 @@ MAY_IMPORT = {
     "studies": f"{TRAINED_WITH} train edge_test sweep simulate report executors _version {PROBE}",
 }
 ANY = {"cli", "__main__"}  # the command line may import everything, and nobody imports it
-WITHOUT_TORCH = {*NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors", "picture", "predict", "executors"}
+WITHOUT_TORCH = {
+    *NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors", "picture", "predict", "executors",
+}  # fmt: skip
 """Parts that do not import torch anywhere, not even inside a function."""
 ONLY_THERE = {
     # third-party packages that belong to one adapter
