@@ -39,22 +39,26 @@ def numba() -> Any:
 
 def inlined(function: Function) -> Function:
     """A scalar function for use in kernels, always inlined there."""
-    compiled: Function = numba().njit(forceinline=True)(function)
+    compiled: Function = numba().njit(forceinline=True, error_model="numpy")(function)
     return compiled
 
 
 @cache
-def kernel(text: str, name: str = "kernel") -> Any:
-    """The function of this name in a Python text, compiled, or taken from memory or disk."""
-    module, kept = _module(text)
-    return numba().njit(nogil=True, fastmath=FAST_MATH, cache=kept)(getattr(module, name))
+def kernel(text: str, name: str = "kernel", keep: bool = True) -> Any:
+    """The function of this name in a Python text, compiled, or taken from memory or, with `keep`, from disk.
+
+    Numba shows the assembly of a function only if it was not kept.
+    """
+    module, kept = _module(text, keep)
+    # error_model: a division that looks for zero and raises would not vectorise
+    return numba().njit(nogil=True, fastmath=FAST_MATH, error_model="numpy", cache=kept)(getattr(module, name))
 
 
-def _module(text: str) -> tuple[types.ModuleType, bool]:
+def _module(text: str, keep: bool) -> tuple[types.ModuleType, bool]:
     """The text as a module, and whether it comes from a file that Numba can keep machine code beside."""
     stamp = hashlib.sha256("\0".join([text, _inlined_sources(), numba().__version__, __version__]).encode())
     name = f"kernel_{stamp.hexdigest()[:32]}"
-    path = _written(name, text)
+    path = _written(name, text) if keep else None
     if path is None:
         module = types.ModuleType(name)
         exec(compile(text, f"<{name}>", "exec"), module.__dict__)
