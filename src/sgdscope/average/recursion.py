@@ -27,8 +27,9 @@ class RecursiveAverage(RunningAverage):
         if self._averages is None:
             self._averages = [self._begun(t) for t in tensors]
             return
-        if any(a.device != self._kind(t)[1] for a, t in zip(self._averages, tensors, strict=True)):  # it was moved
-            self._averages = [a.to(self._kind(t)[1]) for a, t in zip(self._averages, tensors, strict=True)]
+        if any(a.device != (self.device or t.device) for a, t in zip(self._averages, tensors, strict=True)):
+            # the model was moved, or this was loaded elsewhere
+            self._averages = [a.to(self.device or t.device) for a, t in zip(self._averages, tensors, strict=True)]
         move_(self._averages, tensors, share)
 
     def _begun(self, tensor: Tensor) -> Tensor:

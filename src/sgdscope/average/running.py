@@ -56,6 +56,7 @@ class RunningAverage(ABC):
         self.last_step: int | None = None
         self._seen: int | None = None
         self._names: list[str] = []  # of what is averaged, as in the model
+        self._shapes: list[torch.Size] = []
         self._dtypes: list[torch.dtype] = []  # in the model
         self._all_names: dict[str, str] = {}  # as Parts.names
         self._whole = False
@@ -109,7 +110,8 @@ class RunningAverage(ABC):
             for name, tensor in newest.items():
                 self._newest[name] = tensor.detach().clone()
         if not self.taken:
-            self._names, self._dtypes = list(averaged), [t.dtype for t in averaged.values()]
+            self._names = list(averaged)
+            self._shapes, self._dtypes = [t.shape for t in averaged.values()], [t.dtype for t in averaged.values()]
             self._all_names, self._whole = parts.names, parts.whole
         self.taken += 1
         self._seen = self.last_step = step
@@ -147,14 +149,11 @@ class RunningAverage(ABC):
             both = {**averaged, **newest}
             averaged = {name: both[found[name]] for name in self._names}
             newest = {name: both[found[name]] for name in self._newest}
-        for index, (name, tensor) in enumerate(averaged.items()):
-            if tensor.shape != self._shape(index) or tensor.dtype != self._dtypes[index]:
-                like = torch.empty(self._shape(index), dtype=self._dtypes[index], device="meta")
+        if [t.shape for t in averaged.values()] != self._shapes or [t.dtype for t in averaged.values()] != self._dtypes:
+            for (name, tensor), shape, dtype in zip(averaged.items(), self._shapes, self._dtypes, strict=True):
+                like = torch.empty(shape, dtype=dtype, device="meta")
                 check_alike(name, like, tensor, source="this average", target="the model")
         return averaged, newest
-
-    def _shape(self, index: int) -> torch.Size:
-        return self._stored()[0][index].shape
 
     def _kind(self, tensor: Tensor) -> tuple[torch.dtype, torch.device]:
         """Precision and place of the average of a tensor."""
@@ -263,7 +262,8 @@ class RunningAverage(ABC):
                 f"expected the state of an average with the same settings, got {said}: build it with those"
             )
         self._restore(copies)
-        self._newest, self._dtypes, self._names, self._all_names = newest, dtypes, names, all_names
+        self._newest, self._names, self._all_names = newest, names, all_names
+        self._shapes, self._dtypes = [tensor.shape for tensor in copies[0]] if copies else [], dtypes
         self._seen, self.taken, self.last_step, self._whole = seen, taken, last_step, whole
 
     def _all_settings(self) -> dict[str, Any]:
