@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "trial": "estimate picture predict simulate theory verdict",
     "what_if": f"{NUMBERS} theory measure {PROBE}",
     "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",
+    "trajectory": f"estimate verdict theory measure {PROBE}",
     "sampler": "",
     "checkpoint": f"records sampler {PROBE}",
     "optimizers": "config checkpoint",
