@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -46,7 +46,7 @@ def outcomes(
     executor: Executor = None,
     retries: int = 2,
     progress: Progress = False,
-) -> Iterator[Outcome[Value]]:
+) -> Generator[Outcome[Value], None, None]:
     """Does tasks and yields what became of each as they finish, in any order. A failure leaves the others alone.
 
     Args:
@@ -59,7 +59,7 @@ def outcomes(
     Closing the iterator, or an exception such as KeyboardInterrupt in the loop around it, stops what is under way.
     Raises ValueError for an executor it does not know and retries < 0.
     """
-    return iter(_Run(function, tasks, executor, retries, progress))
+    return _Run(function, tasks, executor, retries, progress).__iter__()
 
 
 def in_order(
@@ -69,7 +69,7 @@ def in_order(
     executor: Executor = None,
     retries: int = 2,
     progress: Progress = False,
-) -> Iterator[Value]:
+) -> Generator[Value, None, None]:
     """Results in the order of tasks, so that what is made of them does not depend on who was faster; see `outcomes`.
 
     Results that come before their turn wait; no task is begun that is more than four rounds of all workers ahead.
@@ -78,9 +78,9 @@ def in_order(
     return _in_turn(_Run(function, tasks, executor, retries, progress, rounds_ahead=4))
 
 
-def _in_turn(run: _Run[Task, Value]) -> Iterator[Value]:
+def _in_turn(run: _Run[Task, Value]) -> Generator[Value, None, None]:
     early: dict[int, Outcome[Value]] = {}
-    with closing(iter(run)) as finished:
+    with closing(run.__iter__()) as finished:
         for outcome in finished:
             early[outcome.key] = outcome
             while run.turn in early:

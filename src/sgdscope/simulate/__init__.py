@@ -27,6 +27,7 @@ from sgdscope.simulate.ensembles import Ensemble, ensemble, join
 from sgdscope.simulate.kinetic import Kinetic
 from sgdscope.simulate.landscape_risk import landscape_risk
 from sgdscope.simulate.overdamped import Overdamped
+from sgdscope.simulate.parts import ensemble_in_parts
 from sgdscope.simulate.record import Average, Course, FirstPassage, Histogram, Paths
 from sgdscope.simulate.recursions import SGLD, GaussianSGD
 from sgdscope.simulate.state import State
@@ -34,6 +35,6 @@ from sgdscope.simulate.survival import EscapeTimes, SurvivalCurve, fit_log_rates
 
 __all__ = [
     "SGLD", "Average", "BatchNoise", "Course", "Ensemble", "EscapeTimes", "FirstPassage", "GaussianSGD", "Histogram",
-    "Kinetic", "Overdamped", "Paths", "State", "SurvivalCurve", "batch_noise", "ensemble", "fit_log_rates", "join",
-    "landscape_risk",
+    "Kinetic", "Overdamped", "Paths", "State", "SurvivalCurve", "batch_noise", "ensemble", "ensemble_in_parts",
+    "fit_log_rates", "join", "landscape_risk",
 ]  # fmt: skip
