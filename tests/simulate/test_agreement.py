@@ -132,6 +132,17 @@ def test_escape_in_a_plane_whose_valley_widens():
     assert close(found.passage.mean_time.scaled(1 / 384.383), 0.538, relative=2 * 0.013 / 0.538)
 
 
+@pytest.mark.slow
+def test_exit_from_a_disc():
+    """Mean R² / (4D) from its centre; the border is bent, and its distance from a margin of R² − r² is not constant."""
+    flat = Potential("(x**2 + y**2)/1000000", variables=("x", "y"))
+    record = FirstPassage(leaving="x**2 + y**2 < 1")
+    found = ensemble(flat, Overdamped(0.5, 0.005), replicas=50_000, steps=4000, start=(0, 0), record=record)
+    assert close(found.passage.mean_time, 0.5, relative=0.005)
+    plain = ensemble(flat, SGLD(0.005, 0.5), replicas=50_000, steps=4000, start=(0, 0), record=record)
+    assert plain.passage.mean_time.value > 1.05 * 0.5
+
+
 # -- stationary laws -----------------------------------------------------------------------------------------------
 
 

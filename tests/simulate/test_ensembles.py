@@ -249,12 +249,22 @@ def test_every_replica_may_have_a_start_of_its_own():
     np.testing.assert_allclose(found.positions, points, rtol=1e-6)
 
 
+def test_no_step_at_all():
+    found = run(steps=0)
+    assert found.state.step == 0
+    assert found.course.values.shape == (0, 2)
+    assert found.paths.positions.shape == (0, 1, 5)
+    assert found.histogram.total == found.passage.arrived == 0
+    assert found.averages["x"].status == "failed"
+
+
 def test_names_of_coordinates_may_be_anything():
     odd = Potential("i**2 + W**2 + f**4 + math**2/2", variables=("i", "W", "f", "math"))
     found = ensemble(odd, Overdamped(0.1, 0.01), replicas=10, steps=5, start=(0, 0, 0, 0), record=Average("W*math"))
     assert np.all(np.isfinite(found.positions))
 
 
+@pytest.mark.slow
 def test_numba_is_loaded_when_needed():
     code = "import sgdscope.simulate, sys; assert 'numba' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
@@ -272,6 +282,7 @@ def test_numba_is_loaded_when_needed():
         (WELL, STATE_DEPENDENT, {"start": math.nan}, "finite starting positions"),
         (WELL, STATE_DEPENDENT, {"replicas": 0}, "number of replicas"),
         (WELL, STATE_DEPENDENT, {"steps": -1}, "steps ≥ 0"),
+        (WELL, STATE_DEPENDENT, {"steps": 1 << 50}, "at most 281474976710656 draws"),
         (WELL, STATE_DEPENDENT, {"threads": 0}, "threads ≥ 1"),
         (WELL, STATE_DEPENDENT, {"precision": "half"}, "'float32' or 'float64'"),
         (WELL, STATE_DEPENDENT, {"first": 100}, "multiple of 512"),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sgdscope.simulate import compiling, door, result
+from sgdscope.simulate import compiling, door, keyed, result
 from sgdscope.simulate.formula import Precision
 from sgdscope.simulate.kernel import BOUND
 from sgdscope.simulate.lanes import STRETCH, Lanes, Motion
@@ -151,6 +151,8 @@ def ensemble(
         plan.check_memory(replicas, threads)
         positions = np.broadcast_to(points, (len(points), replicas))
         state = State.begin(landscape, process, plan.update, positions, seed, first, precision, fast)
+    if (draws := (state.step + steps) * plan.update.rounds) > keyed.MAX_DRAWS:
+        raise ValueError(f"expected at most {keyed.MAX_DRAWS} draws of a replica, got {draws}")
     plan.check_memory(state.rows.shape[1], threads)
     kernel = _kernel(plan, state, backend, device)
     return _run(plan, state, steps, threads, progress, kernel, 1 if device == "cpu" else STRETCH)
@@ -241,9 +243,9 @@ def _result(plan: Plan, before: State, lanes: Lanes, motion: Motion, done: int, 
         plan.landscape, plan.process, state, n, done, done < steps, diverged, seconds, motion.work,
         result.Counted(counted, motion.counts) if counted else None,
         result.Averaged(averaged, lanes.sums[:, :replicas], diverged) if averaged else None,
-        result.Followed(followed, times(followed.every), np.concatenate(motion.course)) if followed else None,
+        result.Followed(followed, times(followed.every), motion.all_rows) if followed else None,
         result.Passed(passage, state.passage, state.step, duration, diverged) if passage else None,
-        result.Kept(paths, times(paths.every), np.concatenate(motion.kept)) if paths else None,
+        result.Kept(paths, times(paths.every), motion.all_paths) if paths else None,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 PARITY = 0x1BD11BDA
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_PART = 1 << 18
 MAX_DRAWS = 1 << 48
 """Draws of a trajectory: steps times draws in a step."""
 MAX_STREAMS = (1 << 16) - 2
@@ -55,8 +56,12 @@ def trajectory_keys(seed: int, first: int, count: int) -> Words:
         raise ValueError(f"expected a seed from 0 to 2**64 − 1, got {seed}")
     if first < 0 or count < 0 or first + count > 1 << 64:
         raise ValueError(f"expected trajectories numbered from 0 to 2**64 − 1, got {count} from {first} on")
-    number = np.uint64(first) + np.arange(count, dtype=np.uint64)
-    return threefry(_words(seed), (number.astype(np.uint32), (number >> np.uint64(32)).astype(np.uint32)), rounds=20)
+    keys = np.empty((2, count), np.uint32)
+    for part in _parts(count):
+        number = np.uint64(first) + np.arange(part.start, part.stop, dtype=np.uint64)
+        words = number.astype(np.uint32), (number >> np.uint64(32)).astype(np.uint32)
+        keys[:, part] = threefry(_words(seed), words, rounds=20)
+    return keys
 
 
 def draw_words(keys: Words, draw: int, stream: int = 0) -> Words:
@@ -66,9 +71,17 @@ def draw_words(keys: Words, draw: int, stream: int = 0) -> Words:
 
 def xoshiro_words(keys: Words) -> Words:
     """States of the fast generator for each trajectory, none of them all zero; of shape (4, count)."""
-    state = np.concatenate([draw_words(keys, 0, MAX_STREAMS + i) for i in (0, 1)])
+    state = np.empty((4, keys.shape[1]), np.uint32)
+    for part in _parts(keys.shape[1]):
+        for i in (0, 1):
+            state[2 * i : 2 * i + 2, part] = draw_words(keys[:, part], 0, MAX_STREAMS + i)
     state[0] |= (state == 0).all(axis=0)
     return state
+
+
+def _parts(count: int) -> list[slice]:
+    """Slices that bound the memory that words are worked out in."""
+    return [slice(begin, min(begin + _PART, count)) for begin in range(0, count, _PART)]
 
 
 def _words(number: int) -> tuple[int, int]:

@@ -124,6 +124,16 @@ class Motion:
         self._cells = [np.zeros((GROUPS, self.cells), np.int64) for _ in range(tasks)]
         self.counts = np.zeros((GROUPS, self.cells), np.int64)
 
+    @property
+    def all_rows(self) -> Array:
+        """Of the course, of shape (looks, parts, numbers)."""
+        return np.concatenate(self.course) if self.course else np.zeros((0, 1, self.followed))
+
+    @property
+    def all_paths(self) -> Array:
+        """Of shape (looks, dimension, paths)."""
+        return np.concatenate(self.kept) if self.kept else np.zeros((0, self.dimension, self.paths))
+
     def compile(self, lanes: Lanes) -> None:
         """Calls the kernel for no lane and no step, so that it is compiled before the clock runs."""
         self._call(lanes, 0, 0, 0, 0, self._cells[0], self._rows(0, 0, lanes), self._path_rows(0, 0))

@@ -24,8 +24,8 @@ Kind = TypeVar("Kind", Histogram, Average, Course, FirstPassage, Paths)
 
 OVERSHOOT = 0.5825971579390107
 """−ζ(1/2) / √(2π): mean overshoot of a Gaussian walk over a distant barrier, in units of its step."""
-FAR = 1e6
-"""Distance at which a replica counts as diverged, in units of the largest starting coordinate or of 1."""
+FAR = 1e12
+"""The coordinate beyond which a replica counts as diverged. Its cube still is a number in single precision."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Plan:
             raise ValueError("expected at most one record of each kind: give several observables to one")
         update = process.update(landscape)
         numbers = dict(update.parameters)
-        reach = 1.0 if start is None or start.size == 0 else max(1.0, float(np.abs(start).max()))
-        numbers[BOUND] = FAR * reach
+        numbers[BOUND] = FAR
         x = update.positions
         passage, region = None, None
         if isinstance(record := by_kind.get(FirstPassage), FirstPassage):
