@@ -32,9 +32,7 @@ def updates() -> Iterator[Row]:
     model = network()
     count = sum(p.numel() for p in model.parameters())
     for buffers in (False, True):
-        theirs = swa_utils.AveragedModel(
-            model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.999), use_buffers=buffers
-        )
+        theirs = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.999), use_buffers=buffers)
         ours = EMA(0.999, buffers="average" if buffers else "last")
         actions: dict[str, Callable[[], object]] = {
             "ours": lambda ours=ours: ours.update(model),  # type: ignore[misc]

@@ -23,10 +23,10 @@ COUNT = 6
 def states(dtype=torch.float64, count=COUNT):
     found = []
     for seed in range(count):
-        model = Net(seed).to(dtype)
+        model = Net(seed).double()
         model.calls += seed
         model.norm.running_mean += seed
-        found.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        found.append({name: tensor.clone() for name, tensor in model.to(dtype).state_dict().items()})
     return found
 
 
@@ -82,7 +82,10 @@ def test_as_the_running_average_would(tmp_path, kind):
     check(found, {k: v.double() if v.is_floating_point() else v for k, v in live.averaged_state_dict().items()})
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 3e-7), (torch.bfloat16, 5e-3), (torch.float16, 1e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "atol"),
+    [(torch.float32, 3e-7), (torch.bfloat16, 5e-3), (torch.float16, 1e-3), (torch.float8_e4m3fn, 0.1)],
+)
 def test_precision_of_the_files_is_kept(tmp_path, dtype, atol):
     given = states(dtype)
     files = write(tmp_path / "a", given)
@@ -126,10 +129,10 @@ def test_only_files_with_a_weight_are_read(tmp_path):
         combine(files, averages.window(6))
 
 
-def run_folder(tmp_path):
+def run_folder(tmp_path, momentum):
     """A run folder as the reference loop writes it, and the weights at its checkpoints."""
     model, held = Net().double(), []
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
     sampler = Sampler(10, 2, replacement=False, seed=0)
     for step in (10, 20, 30):
         model(torch.randn(4, 6, dtype=torch.float64)).square().mean().backward()
@@ -139,8 +142,9 @@ def run_folder(tmp_path):
     return tmp_path / "run", held
 
 
-def test_run_folders(tmp_path):
-    run, held = run_folder(tmp_path)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])  # without and with tensors of the optimizer
+def test_run_folders(tmp_path, momentum):
+    run, held = run_folder(tmp_path, momentum)
     (run / "checkpoints" / "step-00000040.tmp").mkdir()  # of a save that was cut off
     files = Checkpoints.of(run)
     assert files.steps == (10, 20, 30)

@@ -193,7 +193,9 @@ def test_apply_to_takes_statistics_anew():
 
 
 @pytest.mark.parametrize("kind", ["ema", "power", "uniform", "window", "two points"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str
+)
 def test_accumulators_hold_what_short_formats_lose(kind, dtype):
     path = [1 + 1e-3 * torch.randn(400, generator=torch.Generator().manual_seed(i)) for i in range(60)]
     average = KINDS[kind]()
@@ -357,6 +359,11 @@ def test_it_is_put_into_another_precision():
 def test_what_holds_no_tensors_is_refused(source):
     with pytest.raises(ValueError, match="expected a model"):
         EMA(0.5).update(source)
+
+
+def test_whole_numbers_alone_are_refused():
+    with pytest.raises(ValueError, match="whole numbers only"):
+        EMA(0.5).update([torch.zeros(3, dtype=torch.int64)])
 
 
 @pytest.mark.parametrize(

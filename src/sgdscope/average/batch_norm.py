@@ -60,10 +60,10 @@ def recompute_batch_norm(model: nn.Module, batches: Batches, loss_fn: Call | Non
     """Running means and variances of the model's present weights: the mean over `batches` of training data.
 
     `loss_fn(model, batch)` runs the model; without it a tensor is passed as it is, of a tuple or list the first part, a
-    mapping by its names. Only layers with statistics are put in train mode, so that they see what they will see when
-    the model is used: no dropout. Counters of batches start anew. Modes, momenta, random state and gradients are as
-    before in the end, and on an error the statistics too. Cost: one forward pass per batch; give about as many samples
-    as make the statistics stable (some thousand), in batches as in training.
+    mapping by its names, moved to where the model is. Only layers with statistics are put in train mode, so that they
+    see what they will see when the model is used: no dropout. Counters of batches start anew. Modes, momenta, random
+    state and gradients are as before in the end, and on an error the statistics too. Cost: one forward pass per batch;
+    give about as many samples as make the statistics stable (some thousand), in batches as in training.
 
     Raises ValueError for no batches, and where statistics come out as NaN.
     """
@@ -76,7 +76,7 @@ def recompute_batch_norm(model: nn.Module, batches: Batches, loss_fn: Call | Non
             "hint: a DataLoader, or a list of batches such as [(inputs, targets)]"
         )
     seen = 0
-    with torch.no_grad(), _gathering(model, layers), _undone_on_error(layers), _random_state(model):
+    with torch.no_grad(), _gathering(model, layers), _undone_on_error(layers), random_state_kept(model):
         for layer in layers:
             layer.reset_running_stats()
         for batch in batches:
@@ -99,7 +99,10 @@ def _run(model: nn.Module, batch: Batch, loss_fn: Call | None) -> None:
     batch = map_tensors(lambda tensor: tensor, batch)  # a loss function may pop from it
     if loss_fn is not None:
         loss_fn(model, batch)
-    elif isinstance(batch, Mapping):
+        return
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    batch = map_tensors(lambda tensor: tensor.to(device), batch)
+    if isinstance(batch, Mapping):
         try:
             model(**batch)
         except TypeError as error:
@@ -144,7 +147,7 @@ def _undone_on_error(layers: list[_NormBase]) -> Iterator[None]:
 
 
 @contextmanager
-def _random_state(model: nn.Module) -> Iterator[None]:
+def random_state_kept(model: nn.Module) -> Iterator[None]:
     """Shuffling loaders and augmentation draw from global generators, which belong to the training."""
     cuda = sorted({t.device.index or 0 for t in (*model.parameters(), *model.buffers()) if t.device.type == "cuda"})
     with keep_host_random_state(0), torch.random.fork_rng(cuda):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sgdscope.average.batch_norm import Batches, Recomputed, recompute_batch_norm, statistics
+from sgdscope.average.batch_norm import Batches, Recomputed, random_state_kept, recompute_batch_norm, statistics
 from sgdscope.average.running import RunningAverage
 from sgdscope.average.tensors import assign, kept
 from sgdscope.batches import Batch, length, map_tensors
@@ -59,7 +59,7 @@ def buffer_losses(
     gathered = [(b, b.clone()) for layer in statistics(model) for b in layer._buffers.values() if b is not None]
     try:
         model.eval()
-        with kept(model), torch.no_grad():
+        with kept(model), random_state_kept(model), torch.no_grad():
             values: dict[str, Any] = {name: value for name, value in average.items() if isinstance(value, Tensor)}
             assign(model, values, source="the average")
             averaged = last = _loss(model, evaluation, loss_fn)

@@ -64,7 +64,7 @@ class _Sum:
                 like = torch.empty(self.tensors[name].shape, dtype=self.precisions[name], device="meta")
             check_alike(name, like, tensor, source=self.path, target=str(file.path))
             if name in self.tensors:
-                self.tensors[name].add_(tensor, alpha=weight)
+                self.tensors[name].add_(tensor.to(self.tensors[name].dtype), alpha=weight)
 
     def _begin(self, file: StateFile, weight: float) -> None:
         self.path = str(file.path)

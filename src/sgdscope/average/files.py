@@ -24,6 +24,7 @@ _ENTRIES = ("state_dict", "model_state_dict", "model", "weights")
 """Where training scripts put the weights among other things; the first that is there is taken."""
 _OF_A_RUN = "model/"
 """What weights are called in a checkpoint of a run folder."""
+_ONLY_OF_A_RUN = "random/cpu"
 
 
 class CheckpointError(RuntimeError):
@@ -81,7 +82,7 @@ def opened(path: str | Path, entry: str | None = None) -> Iterator[StateFile]:
 
 def _of_safetensors(path: Path, content: Any, entry: str | None) -> StateFile:
     names = tuple(content.keys())
-    prefix = _OF_A_RUN if entry is None and any(name.startswith("optimizer/") for name in names) else f"{entry or ''}/"
+    prefix = _OF_A_RUN if entry is None and _ONLY_OF_A_RUN in names else f"{entry or ''}/"
     if prefix != "/":
         names = tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
     else:

@@ -45,7 +45,7 @@ class RingAverage(RunningAverage):
         total = torch.zeros_like(newest, dtype=dtype, device=device)
         for weight, copy in zip(self._ring_weights(len(self._copies)), self._copies, strict=True):
             if weight:
-                total.add_(copy[index].to(device), alpha=float(weight))
+                total.add_(copy[index].to(total), alpha=float(weight))
         return total
 
     def _stored(self) -> list[list[Tensor]]:

@@ -106,6 +106,10 @@ class RunningAverage(ABC):
         with torch.inference_mode(False), torch.no_grad():
             parts = parts_of(source)
             averaged, newest = self._read(parts)
+            if not averaged:
+                raise ValueError(
+                    "expected weights of real numbers, got whole numbers only: there is nothing to average"
+                )
             self._take(list(averaged.values()), step)
             for name, tensor in newest.items():
                 self._newest[name] = tensor.detach().clone()

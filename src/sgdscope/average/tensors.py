@@ -144,6 +144,8 @@ def check_finite(values: Mapping[str, Tensor], what: str) -> None:
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether no entry is NaN or infinite; by the sum first, which costs no second tensor."""
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 2:  # for which torch has no sums
+        tensor = tensor.float()
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
