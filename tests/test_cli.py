@@ -270,6 +270,7 @@ def places(tmp_path, finished):
         ("predict stability --lr 1 --momentum 1", 2, "expected momentum in [0, 1), got 1.0"),
         ("predict escape x**2 --lr 1", 2, "expected a landscape with a barrier to escape over, x**2 has 1 minimum"),
         ("predict escape __import__('os') --lr 1", 2, "found the unknown name '__import__' at character 1"),
+        ("run --out {tmp}/c --cadence nonsense=5", 2, "expected a cadence of at least 1 step for any of batch_"),
         ("simulate x**3-x --lr 0.1", 2, "expected a landscape that keeps replicas in, got one that is not confining"),
         ("predict stationary --lr 1 --plot a.jpg", 2, "expected a file that ends in .png, .svg or .pdf, got 'a.jpg'"),
     ],

@@ -172,3 +172,15 @@ def test_a_manifest_of_something_else_is_refused(content):
 def test_momentum_keeps_the_effective_learning_rate(optimizer, lr):
     assert RunConfig(optimizer=optimizer, momentum=0.8).resolved().lr == lr
     assert RunConfig(optimizer=optimizer, momentum=0.8, lr=0.3).resolved().lr == 0.3
+
+
+def test_cadences():
+    config = RunConfig(cadence=("spectrum=1000", "edge_map=50")).resolved()
+    assert config.cadences() == {"spectrum": 1000, "edge_map": 50}
+    assert RunConfig.from_json(config.to_json()).cadences() == config.cadences()
+
+
+@pytest.mark.parametrize("text", ["spectrum", "spectrum=", "spectrum=0", "spectrum=-5", "a b=5", "=5", "spectrum=1e3"])
+def test_cadences_are_written_as_name_and_steps(text):
+    with pytest.raises(ConfigError, match="expected --cadence as name=steps"):
+        RunConfig(cadence=(text,)).resolved()

@@ -126,6 +126,8 @@ class RunConfig:
     """Share of time that measuring may take during training."""
     every: int | None = None
     """Measure every so many steps instead (then the budget is not used)."""
+    cadence: tuple[str, ...] = ()
+    """Single measurements at a cadence of their own, as name=steps: spectrum=1000, edge_map=500, lambda_max=200, …"""
     eigenvalues: int = 1
     """Number of leading eigenvalues of the full-loss Hessian."""
     checkpoint_every: int | None = None
@@ -187,8 +189,19 @@ class RunConfig:
             raise ConfigError(f"expected --momentum in [0, 1), got {self.momentum}")
         if not 0 < self.budget <= 1:
             raise ConfigError(f"expected --budget in (0, 1], the share of time for measuring, got {self.budget}")
+        self.cadences()
         self._check_data()
         self._check_optimizer()
+
+    def cadences(self) -> dict[str, int]:
+        """Steps between readings by name; the names are the monitor's to judge. Raises ConfigError for other forms."""
+        found = {}
+        for text in self.cadence:
+            name, equals, steps = text.partition("=")
+            if not (equals and name.isidentifier() and steps.isdecimal() and 0 < int(steps) <= 10**12):
+                raise ConfigError(f"expected --cadence as name=steps, such as spectrum=1000, got {text!r}")
+            found[name] = int(steps)
+        return found
 
     def _check_data(self) -> None:
         """That the data are given in the right way, and suit model and loss."""
@@ -253,7 +266,11 @@ class RunConfig:
         values = {key: value for key, value in content.items() if key in known}
         try:
             values |= {name: Path(values[name]) for name in ("data_dir", "data_file") if values.get(name) is not None}
-            values |= {name: tuple(values[name]) for name in ("ignore_columns", "optimizer_options") if name in values}
+            values |= {
+                name: tuple(values[name])
+                for name in ("ignore_columns", "optimizer_options", "cadence")
+                if name in values
+            }
             config = cls(**values)
             config.check()
         except (TypeError, ValueError) as error:

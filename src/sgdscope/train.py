@@ -22,6 +22,7 @@ from sgdscope.config import ConfigError, RunConfig
 from sgdscope.estimate import Estimate
 from sgdscope.evaluation import Mode
 from sgdscope.monitor import Monitor
+from sgdscope.monitor.agenda import check_pace
 from sgdscope.monitor.optimizers import description
 from sgdscope.records import Run, RunStatus, RunWriter, open_run
 from sgdscope.risk import Risk
@@ -111,6 +112,10 @@ def train(
     before anything is trained; RecordsError later if a checkpoint cannot be written, or rows were lost.
     """
     config = config.resolved()
+    try:
+        check_pace(config.every, config.cadences(), config.budget)  # before there is a folder
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     with threads(config):
         training = Training(config)
         torch.manual_seed(config.seed)
@@ -178,6 +183,7 @@ def _run(
     assert config.checkpoint_every is not None
     monitor = Monitor(
         training.risk, training.optimizer, batch_size=config.batch_size, every=config.every, budget=config.budget,
+        cadence=config.cadences(),
         out=writer, k=config.eigenvalues, replacement=config.sampling == "replacement", seed=config.seed,
         start_step=start, final=False,
     )  # fmt: skip
