@@ -67,6 +67,7 @@ ONLY_THERE = {
     "tensorboard": "monitor.sinks",
     "matplotlib": "report",
     "tyro": "cli",
+    "numba": "simulate",
     "dask": "executors.cluster",
     "distributed": "executors.cluster",
 }

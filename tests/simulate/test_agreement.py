@@ -1,13 +1,15 @@
 """Ensembles against exact answers: escape times, stationary laws, orders of the schemes."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from sgdscope.simulate import SGLD, Average, FirstPassage, GaussianSGD, Histogram, Kinetic, Overdamped, ensemble
+from sgdscope.simulate import SGLD, Average, Course, FirstPassage, GaussianSGD, Histogram, Kinetic, Overdamped, ensemble
 from sgdscope.theory.escape.first_passage import first_passage
+from sgdscope.theory.fokker_planck.line import Line
 from sgdscope.theory.potential import Potential
 
 WELL = Potential("x**4/4 - x**2/2")
@@ -172,6 +174,26 @@ def test_stationary_laws_of_the_three_interpretations(interpretation, share):
     record = Average("x**2", every=20, after=200)
     found = ensemble(BOWL, process, replicas=20_000, steps=1200, start=0.0, record=record).averages["x**2"]
     assert close(found, exact, relative=2e-3)
+
+
+@pytest.mark.slow
+def test_populations_and_density_follow_fokker_and_planck():
+    """From a point in the shallow well: share in the deep one at all times, its relaxation rate, the law at the end."""
+    tilted = Potential("x**4/4 - x**2/2 - x/20")
+    line = Line.of_potential(tilted, lambda x: 0.25 * (1 + x * x / 2), (-4.0, 4.0), 2000)
+    process = Overdamped(0.25, 0.02, "1 + x**2/2", scheme="platen")
+    record = (Course("x > 0", every=100), Histogram(-2, 2, 40, every=50, after=2500))
+    found = ensemble(tilted, process, replicas=40_000, steps=4000, start=-1.0, record=record)
+    times, shares, errors = found.course.times, found.course.values[:, 0], found.course.errors[:, 0]
+    exact = np.array([line.mass_in(mass, (0.0, 4.0)) for mass in line.evolve(line.point(-1.0), times[1:])])
+    deviations = (shares[1:] - exact) / errors[1:]
+    assert np.abs(deviations).max() < 3.5
+    assert np.mean(deviations**2) < 2
+    law = line.stationary()
+    rate = -np.polyfit(times[2:7], np.log(line.mass_in(law, (0.0, 4.0)) - shares[2:7]), 1)[0]
+    assert rate == pytest.approx(line.spectral_gap(), rel=0.03)
+    cells = np.array([line.mass_in(law, part) for part in pairwise(found.histogram.edges[0])]) / 0.1
+    assert np.all(np.abs(found.histogram.density - cells) < 5 * found.histogram.error + 2e-3)
 
 
 def test_baoab_is_exact_in_position_on_a_quadratic():
