@@ -3,7 +3,8 @@
 While training: `EMA`, `PowerEMA`, `Window`, `UniformAverage` and `TwoPoint`, each with ``update(model, step)``,
 ``swapped(model)``, ``apply_to(model)`` and ``averaged_state_dict()``. From files: `combine` with any weights, and
 `rebuild` for power EMAs chosen after training. Running statistics of normalisation are recomputed
-(`recompute_batch_norm`), and `buffer_losses` says what they cost.
+(`recompute_batch_norm`), and `buffer_losses` says what they cost. `average_of` and `schedule_of` turn schedules of
+torch into averages and back.
 """
 
 from sgdscope.average.batch_norm import BatchNormWarning, Recomputed, recompute_batch_norm
@@ -17,6 +18,7 @@ from sgdscope.average.post_hoc import PowerProfiles, rebuild
 from sgdscope.average.power_ema import PowerEMA
 from sgdscope.average.recursion import RecursiveAverage
 from sgdscope.average.running import RunningAverage
+from sgdscope.average.schedules import ScheduleWarning, average_of, learning_rates, schedule_of
 from sgdscope.average.swa_utils import avg_fn, multi_avg_fn
 from sgdscope.average.tensors import assign
 from sgdscope.average.two_point import TwoPoint
@@ -34,16 +36,20 @@ __all__ = [
     "Recomputed",
     "RecursiveAverage",
     "RunningAverage",
+    "ScheduleWarning",
     "TwoPoint",
     "UniformAverage",
     "Window",
     "assign",
+    "average_of",
     "avg_fn",
     "buffer_losses",
     "combine",
+    "learning_rates",
     "multi_avg_fn",
     "plain_names",
     "rebuild",
     "recompute_batch_norm",
     "save",
+    "schedule_of",
 ]
