@@ -1,9 +1,9 @@
 """Schedules: learning-rate schedules of torch as averages of a constant-rate run, and averages as schedules.
 
 Under frozen gradients the average with weights w of the iterates of SGD at a constant rate λ is the last iterate at the
-rates ``λ_t = λ Σ_{s ≥ t} w_s``, and the other way round (an identity; Sandler et al. 2301.02312, Sec. 4; with other names
-in WSM 2507.17634). In a mode of one curvature there is a pair that is exact. Fast modes see a difference: averages
-remove their noise better; `theory.averaging.interchangeable` says by how much.
+rates ``λ_t = λ Σ_{s ≥ t} w_s``, and the other way round: an identity (Sandler et al. 2301.02312, Sec. 4; with other
+names in WSM 2507.17634). In a mode of one curvature there is a pair that is exact. Fast modes see a difference: what an
+average removes of their noise, a schedule removes less of; `theory.averaging.interchangeable` says by how much.
 """
 
 from __future__ import annotations
