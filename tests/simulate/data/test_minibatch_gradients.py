@@ -19,6 +19,7 @@ LANDSCAPES = {
     "scalar network": (ScalarNetwork(1, Pairs(X, Y)), [0.8, -0.6]),
     "with decay": (ScalarNetwork(2, Pairs(X, Y), 0.3), [0.8, -0.6, 1.1]),
     "wide network": (DiagonalNetwork(1, Pairs(X, Y), 2), [0.8, -0.6, 0.3, 1.2]),
+    "many weights": (DiagonalNetwork(2, Pairs(X, Y), 4), list(RANDOM.normal(size=12))),
     "one quadratic": (Quadratics([1.0, 2.0, 0.5, -1.0, 3.0], X), 0.7),
     "quadratics": (Quadratics(ROOTS @ ROOTS.transpose(0, 2, 1), RANDOM.normal(size=(5, 2))), [0.7, -1.0]),
     "logistic regression": (LogisticRegression(RANDOM.normal(size=(5, 3)), Y > 0, 0.1), [0.5, -1.0, 0.2]),
@@ -98,8 +99,9 @@ def test_formulas_of_a_network_are_the_derivatives_of_its_loss(depth, width, see
     batch = network.minibatch()
     known = dict(zip(network.symbols, np.random.default_rng(seed).normal(size=99), strict=False))
     x, y = 0.7, -1.3
-    known |= dict(zip([symbol for symbol, _ in batch.averaged], [x * x, x * y], strict=True)) | dict(batch.parameters)
-    for symbol, expression in batch.step:
+    known |= dict(zip(batch.sampling.symbols, (0.7, -2.0), strict=True)) | dict(batch.parameters)
+    known |= dict(batch.sampling.parameters)  # z0 = x, y = x + z1
+    for symbol, expression in (*batch.parts, *batch.averaged, *batch.step):
         known[symbol] = float(sympy.sympify(expression).xreplace(known))
     weight = sympy.sympify(network.weight, locals={s.name: s for s in network.symbols})
     loss = (weight * x - y) ** 2 + decay * sum(u * u for u in network.symbols)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from sgdscope.risk import Risk
 
 
+FEW = 8
+"""Weights up to which v is computed anew for each sample of a batch."""
+
+
 @dataclass(frozen=True)
 class DiagonalNetwork:
     r""":math:`\ell = (v x - y)^2 + \gamma \|u\|^2` with :math:`v = \sum_{i<d} \prod_{k \le D} u_{ik}`; no factor ½.
@@ -104,23 +108,33 @@ class DiagonalNetwork:
         return self.potential.gradient(points)
 
     def minibatch(self) -> Minibatch:
-        """The gradient of a batch, which needs the means of x² and of xy: ψ = 2 (v ⟨x²⟩ − ⟨xy⟩) times ∂v/∂u."""
-        sampling, square, product = self.data.sampling()
-        means, slope = symbols("_mean", 2), sympy.Symbol("_psi", real=True)
-        steps, products, rest = [], [], []
+        """The gradient of a batch: 2 ⟨x (v x − y)⟩ times ∂v/∂u.
+
+        The average is taken as it stands if there are few weights, as v ⟨x²⟩ − ⟨xy⟩ if there are many: then v is
+        computed once per step, not once per sample.
+        """
+        sampling, *formulas = self.data.sampling()
+        x, y, v, slope = (sympy.Symbol(f"_{name}", real=True) for name in ("x", "y", "v", "psi"))
+        parts = list(zip((x, y), formulas, strict=True))
+        steps, rest = [], []
         for i, layers in enumerate(self._layers):
-            found, others = _products_of_others(layers, f"_p{i}_")
+            found, others = _products_of_others(layers, f"_rest{i}_")
             steps += found
             rest += others
-            products.append(layers[0] * others[0])
-        steps.append((slope, 2 * (sum(products) * means[0] - means[1])))
-        gradient, numbers = [slope * other for other in rest], {}
+        weight = sum(math.prod(layers) for layers in self._layers)
+        if len(self.symbols) <= FEW:
+            parts.append((v, weight))
+            averaged = [(slope, x * (v * x - y))]
+        else:
+            square, product = symbols("_mean", 2)
+            averaged = [(square, x * x), (product, x * y)]
+            steps += [(v, weight), (slope, v * square - product)]
+        gradient, numbers = [2 * slope * other for other in rest], {}
         if self.weight_decay:
             decay = parameter("decay")
             numbers[decay] = 2 * self.weight_decay
             gradient = [part + decay * u for part, u in zip(gradient, self.symbols, strict=True)]
-        averaged = tuple(zip(means, (square, product), strict=True))
-        return Minibatch(sampling, averaged, tuple(steps), tuple(gradient), numbers)
+        return Minibatch(sampling, tuple(parts), tuple(averaged), tuple(steps), tuple(gradient), numbers)
 
     def risk(self, theta: ArrayLike, *, samples: int | None = None, seed: int = 0) -> Risk:
         """The loss at weights θ of shape (n,) on a finite data set, for `sgdscope.measure`.

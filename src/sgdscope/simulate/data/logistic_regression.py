@@ -113,7 +113,8 @@ class LogisticRegression:
         n, theta = self.dimension, self.symbols
         x, label, means = symbols("_x", n), sympy.Symbol("_label", real=True), symbols("_mean", n)
         logit = sum(a * b for a, b in zip(theta, x, strict=True))
-        excess = 1 / (1 + sympy.exp(-logit)) - label
+        excess = sympy.Symbol("_excess", real=True)
+        parts = ((excess, 1 / (1 + sympy.exp(-logit)) - label),)
         averaged = tuple((mean, excess * feature) for mean, feature in zip(means, x, strict=True))
         gradient, numbers = list(means), {}
         if self.weight_decay:
@@ -121,7 +122,7 @@ class LogisticRegression:
             numbers[decay] = 2 * self.weight_decay
             gradient = [mean + decay * w for mean, w in zip(means, theta, strict=True)]
         table = np.column_stack([self.x, self.y])
-        return Minibatch(Sampling((*x, label), "sample", table), averaged, (), tuple(gradient), numbers)
+        return Minibatch(Sampling((*x, label), "sample", table), parts, averaged, (), tuple(gradient), numbers)
 
     def risk(self, theta: ArrayLike) -> Risk:
         """The loss at θ of shape (n,) with its data, for `sgdscope.measure`. Raises ValueError for another shape."""

@@ -39,13 +39,15 @@ class Minibatch:
 
     Attributes:
         sampling: of one sample.
-        averaged: (symbol, expression of the sample and the position): averages over the batch that the gradient needs.
+        parts: (symbol, expression of the sample and the position): what the averages are made of; none uses another.
+        averaged: (symbol, expression of these and the parts): averages over the batch that the gradient needs.
         step: (symbol, expression) in order: parts of the gradient.
         gradient: one expression for each coordinate, of the position, the averages and the parts.
         parameters: numbers by symbol that can change without compiling anew, besides those of the sampling.
     """
 
     sampling: Sampling
+    parts: Assignments
     averaged: Assignments
     step: Assignments
     gradient: tuple[Any, ...]

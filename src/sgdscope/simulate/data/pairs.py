@@ -29,10 +29,9 @@ class Pairs:
             array.setflags(write=False)
 
     def sampling(self) -> tuple[Sampling, Any, Any]:
-        """What is drawn for a sample, and x² and xy in terms of it."""
-        square, product = symbols("_column", 2)
-        table = np.stack([self.x * self.x, self.x * self.y], axis=1)
-        return Sampling((square, product), "sample", table), square, product
+        """What is drawn for a sample, and x and y in terms of it."""
+        columns = symbols("_column", 2)
+        return Sampling(tuple(columns), "sample", np.stack([self.x, self.y], axis=1)), columns[0], columns[1]
 
     @property
     def moments(self) -> dict[str, float]:

@@ -116,7 +116,7 @@ class Quadratics:
         table = np.concatenate(
             [self.hessians[:, rows, columns], np.einsum("bij,bj->bi", self.hessians, self.centres)], 1
         )
-        return Minibatch(Sampling((*entries, *pulls), "sample", table), averaged, (), tuple(means))
+        return Minibatch(Sampling((*entries, *pulls), "sample", table), (), averaged, (), tuple(means))
 
     def risk(self, theta: ArrayLike) -> Risk:
         """The losses at θ of shape (n,), each one a sample, for `sgdscope.measure`. Raises ValueError for another."""

@@ -72,10 +72,12 @@ class SGD:
                 f"expected a batch of at most {len(sampling.table)} samples, drawn without replacement, got {size}"
             )
         share = parameter("share")
-        steps, sums = batch.averaged, tuple[tuple[Any, Any], ...]()
+        steps, sums = (*batch.parts, *batch.averaged), tuple[tuple[Any, Any], ...]()
         if size > 1:
-            totals = symbols("_total", len(batch.averaged))
-            sums = tuple((total, added) for total, (_, added) in zip(totals, batch.averaged, strict=True))
+            totals, parts = symbols("_total", len(batch.averaged)), dict(batch.parts)
+            sums = tuple(
+                (total, added.xreplace(parts)) for total, (_, added) in zip(totals, batch.averaged, strict=True)
+            )
             steps = tuple((mean, share * total) for total, (mean, _) in zip(totals, batch.averaged, strict=True))
         found = descent(
             landscape.symbols, (*steps, *batch.step), list(batch.gradient), self.lr, self.momentum, self.nesterov

@@ -68,13 +68,13 @@ class Stream:
         return cls("spread*z0", "slope*z0 + noise*z1", parameters=numbers)
 
     def sampling(self) -> tuple[Sampling, Any, Any]:
-        """What is drawn for a sample, and x² and xy in terms of it."""
+        """What is drawn for a sample, and x and y in terms of it."""
         x, y, names = self._formulas
         drawn = {symbol: parameter(symbol.name) for symbol in names}
         numbers = {parameter(f"data_{name}"): value for name, value in self.parameters.items()}
         held = {sympy.Symbol(name, real=True): parameter(f"data_{name}") for name in self.parameters}
         x, y = (formula.xreplace(drawn | held) for formula in (x, y))
-        return Sampling(tuple(drawn.values()), self.draw, parameters=numbers), x * x, x * y
+        return Sampling(tuple(drawn.values()), self.draw, parameters=numbers), x, y
 
     @cached_property
     def moments(self) -> dict[str, float]:
