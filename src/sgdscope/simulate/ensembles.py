@@ -97,6 +97,13 @@ def ensemble(
 ) -> Ensemble:
     """Runs replicas of a process on a landscape.
 
+    For example the time over a barrier with noise that varies, from 10⁵ replicas, with its error::
+
+        noisy = Overdamped(temperature=0.25, step=0.02, diffusion="1 + x**2/2", scheme="platen")
+        escape = FirstPassage(until="x > 0")
+        found = ensemble("x**4/4 - x**2/2", noisy, replicas=100_000, steps=4000, start=-1.0, record=escape)
+        print(found.passage.mean_time)
+
     The randomness of a replica depends only on the seed, its number and the step: results are the same to the last bit
     for any number of threads, for an ensemble run in parts (`first`, `join`), and stopped and taken up again (`start`).
     Equal seeds on different settings give common random numbers.
