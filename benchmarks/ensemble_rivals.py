@@ -15,9 +15,9 @@ from benchmarks.harness import Ratio, Row, interleaved, optional
 NEEDS_RIVALS = True
 
 
-def in_torch(steps: int = STEPS // 20) -> Callable[[], object]:
+def in_torch(steps: int = STEPS // 20, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
     """Eager operations in place."""
-    x, noise = torch.full((REPLICAS,), -1.0), torch.empty(REPLICAS)
+    x, noise = torch.full((REPLICAS,), -1.0, dtype=dtype), torch.empty(REPLICAS, dtype=dtype)
     size = math.sqrt(2 * TEMPERATURE * STEP)
 
     def run() -> float:

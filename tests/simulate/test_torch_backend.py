@@ -1,7 +1,9 @@
 """Ensembles by torch operations: the same paths, counts and passages as those of compiled kernels."""
 
+import shutil
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -145,17 +147,28 @@ def test_chunks_and_slices_change_no_bit(name, fast):
         np.testing.assert_array_equal(again, counts)
 
 
-@pytest.mark.slow
-def test_compiled_by_torch():
-    """Steps by eights and singly, from even and odd draws on, for several numbers of lanes."""
-    landscape, process, start = PROCESSES["state-dependent"]
+def assert_compiled_is_the_same(name, steps, slices):
+    landscape, process, start = PROCESSES[name]
     for replicas in (700, 1500):
-        eager, counts = kernel_run(landscape, process, start, replicas, 29, slices=2, precision="float64")
-        found, again = kernel_run(
-            landscape, process, start, replicas, 29, slices=2, precision="float64", compiled=True, chunk=1024
-        )
+        settings = {"replicas": replicas, "steps": steps, "slices": slices, "precision": "float64"}
+        eager, counts = kernel_run(landscape, process, start, **settings)
+        found, again = kernel_run(landscape, process, start, **settings, compiled=True, chunk=1024)
         np.testing.assert_allclose(found.state, eager.state, rtol=1e-5, atol=1e-5)
         assert np.abs(again - counts).sum() <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["state-dependent", "two-point noise"])
+def test_traced_by_torch(name, monkeypatch):
+    """Steps together and singly, from even and odd draws on, for several numbers of lanes: what is to be compiled."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    assert_compiled_is_the_same(name, steps=29, slices=2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_compiled_by_torch():
+    assert_compiled_is_the_same("state-dependent", steps=16, slices=1)
 
 
 def test_global_random_numbers_are_left_alone():

@@ -26,6 +26,9 @@ CHUNK = {"cpu": 1 << 16, "other": 1 << 22}
 UNROLLED = 8
 """Draws that are compiled as one. Steps of more are not compiled, as that would take minutes."""
 
+EAGER = 256
+"""Steps that are done together where nothing is compiled."""
+
 
 class TorchKernel:
     """A kernel, see `kernel.ARGUMENTS` for how it is called: arrays are NumPy's, in the memory of the host.
@@ -118,7 +121,9 @@ class TorchKernel:
         compiled = self.compiled and rounds <= UNROLLED
         advance = self._advance if compiled else self.steps.advance
         while count:
-            together = UNROLLED // rounds if compiled and count >= UNROLLED // rounds else 1
+            together = min(count, EAGER)
+            if compiled:
+                together = UNROLLED // rounds if count >= UNROLLED // rounds else 1
             counters: Any = self.steps.counters(step, together, rounds)
             ends: Any = range(step + 1, step + together + 1)
             if compiled:

@@ -147,7 +147,7 @@ class Steps:
         """Rows of samples below `last`; by Floyd's method other than those of this step if they must differ."""
         word = source.spare
         if not again:
-            word, source.spare = source.words(counter[2], counter[3])
+            word, source.spare = (drawn.clone() for drawn in source.words(counter[2], counter[3]))
         row: Tensor = (word.long() & 0xFFFFFFFF) * last >> 32
         for other in others if self.update.distinct else ():
             row = torch.where(row == other, last - 1, row)

@@ -1,6 +1,7 @@
 """Words: the generators of `simulate.keyed` in torch operations on signed 32-bit integers, which wrap around alike.
 
-Torch has no shift of unsigned integers: a shift to the right copies the sign and is masked.
+Torch has no shift of unsigned integers: a shift to the right copies the sign and is masked. Bits are turned by shifting
+one part to the right and adding the word times a power of two, as both do not overlap.
 """
 
 from __future__ import annotations
@@ -25,11 +26,6 @@ def shifted(x: Tensor, places: int) -> Tensor:
     return (x >> places).bitwise_and_((1 << (32 - places)) - 1)
 
 
-def rotated(x: Tensor, places: int) -> Tensor:
-    """Bits turned left by 1 to 30 places: the two parts do not overlap, so their sum joins them."""
-    return shifted(x, 32 - places).add_(x, alpha=1 << places)
-
-
 class Schedule:
     """The words that Threefry2x32 adds between its rounds, from the two words of the key of each lane."""
 
@@ -38,14 +34,23 @@ class Schedule:
         words = (keys[0], keys[1], third)
         self.start = (keys[0], keys[1])
         self.added = [(words[n % 3], words[(n + 1) % 3] + n) for n in (1, 2, 3)]
+        self._buffers = [torch.empty_like(keys[0]) for _ in range(3)]
 
     def words(self, low: Counter, high: Counter) -> tuple[Tensor, Tensor]:
-        """Two words for the counter (signed integers, or tensors without dimension) in each lane, by 13 rounds."""
-        x0, x1 = self.start[0] + low, self.start[1] + high
+        """Two words for the counter (signed integers, or tensors without dimension) in each lane, by 13 rounds.
+
+        They are overwritten by the next call: on a CPU fresh memory costs as much as an operation.
+        """
+        x0, x1, turned = self._buffers
+        torch.add(self.start[0], low, out=x0)
+        torch.add(self.start[1], high, out=x1)
         for i in range(13):
+            places = ROTATIONS[i % 8]
             x0 += x1
-            x1 = rotated(x1, ROTATIONS[i % 8])
-            x1 ^= x0
+            torch.bitwise_right_shift(x1, 32 - places, out=turned)
+            turned &= (1 << places) - 1
+            turned.add_(x1, alpha=1 << places)
+            torch.bitwise_xor(turned, x0, out=x1)
             if i % 4 == 3:
                 first, second = self.added[i // 4]
                 x0 += first
