@@ -18,8 +18,8 @@ from benchmarks.harness import Row
 NAMES = (
     "batch_sharpness", "lambda_max", "lambda_max_tracking", "top_eigenvalues", "hessian_product", "gradient_noise",
     "trace", "what_if_map", "memory", "streaming_edge_ratio", "monitor_overhead", "import_time",
-    "ensemble", "ensemble_rivals",
-    "fokker_planck_line", "averages", "fokker_planck_plane",
+    "ensemble", "ensemble_rivals", "ensemble_torch",
+    "fokker_planck_line", "averages", "fokker_planck_plane", "path",
 )  # fmt: skip
 PACKAGES = ("sgdscope", "torch", "numpy", "scipy", "PyHessian", "curvlinops-for-pytorch", "hessian-eigenthings", "FiPy")
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"

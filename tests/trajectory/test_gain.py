@@ -1,5 +1,6 @@
 """Predicted gains: exact on quadratics, within their errors on samples, and right on a network before evaluating."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,12 +33,8 @@ def scattered(count, seed=1, scale=1.0):
     return [[scale * torch.randn(3, generator=generator, dtype=torch.float64)] for _ in range(count)]
 
 
-def numbers(result):
-    return [(p.average.name, float(p.gain), float(p.measured)) for p in result.averages]
-
-
 class OnDisk(Sequence):
-    """Checkpoints that are loaded when asked for, as state dicts of single precision or not."""
+    """Checkpoints that are loaded when asked for, as state dicts."""
 
     def __init__(self, points):
         self.points, self.reads = points, 0
@@ -81,6 +78,15 @@ def test_the_best_pair_beats_equal_weights_and_names_say_what_they_are():
     assert {"window of 3", "window of 5", "two checkpoints, 4 apart", "EMA 0.5 per checkpoint"} <= set(by_name)
     with_two = gain(noisy_quadratic(), scattered(2), evaluate=True)
     assert all(len(p.average.weights) == 2 for p in with_two.averages)
+
+
+def test_a_row_is_plain_json():
+    found = gain(noisy_quadratic(), scattered(4), evaluate=2, samples=32)
+    row = json.loads(json.dumps(found.to_row()))
+    assert [a["name"] for a in row["averages"]] == [p.average.name for p in found.averages]
+    assert [a["measured"] is None for a in row["averages"][:3]] == [False, False, True]
+    assert row["averages"][0]["gain"]["value"] == float(found.averages[0].gain)
+    assert len(row["pairs"]) == 3
 
 
 def test_checkpoints_may_lie_on_disk_and_blocks_change_nothing():
@@ -172,6 +178,7 @@ def test_running_statistics_and_nothing_left_to_average_are_said():
         ({"checkpoints": [scattered(1)[0], [torch.zeros(2)]]}, ValueError, "expected checkpoint 1 shaped like"),
         ({"checkpoints": scattered(3), "averages": [averages.window(4)]}, ValueError, "run of at least 3 steps"),
         ({"checkpoints": scattered(3), "held": 0}, ValueError, "expected held ≥ 1"),
+        ({"checkpoints": scattered(3), "evaluate": -1}, ValueError, "evaluate ≥ 0"),
         ({"checkpoints": scattered(3), "samples": 3}, ValueError, "expected between 8 and 64 samples"),
         ({"checkpoints": [{"weight": torch.zeros(3)}] * 2}, ValueError, "got one without theta0"),
         ({"checkpoints": scattered(2, scale=1e200)}, FloatingPointError, "not finite at checkpoint 0"),

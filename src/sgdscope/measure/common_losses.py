@@ -58,6 +58,8 @@ class CommonLosses:
 
     def gradient(self, point: Vector) -> tuple[float, Vector]:
         """Mean loss and gradient."""
+        if len(self.groups) == 1:
+            return self.risk.gradient(self.groups[0], at=point, seed=self.seed)
         total, gradient = 0.0, [torch.zeros_like(p) for p in point]
         for weight, (loss, part) in zip(self.weights, self.gradients(point), strict=True):
             total += weight * loss

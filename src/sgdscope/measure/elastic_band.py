@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -148,15 +149,18 @@ def _forces(
         raise FloatingPointError("the loss is not finite at an image of the band")
     points, values = [start, *inner, end], [ends[0], *losses, ends[1]]
     top = max(range(len(inner)), key=losses.__getitem__)
+    pieces = [vectors.plus(ahead, behind, -1.0) for behind, ahead in pairwise(points)]
+    lengths = [vectors.norm(piece) for piece in pieces]
     forces, left = [], []
     for i, (_, gradient) in enumerate(found):
-        ahead, behind = (vectors.plus(points[i + 1 + k], points[i + k], -1.0) for k in (1, 0))
-        tangent = _tangent(ahead, behind, values[i], values[i + 1], values[i + 2])
+        tangent = _tangent(pieces[i + 1], pieces[i], values[i], values[i + 1], values[i + 2])
         along, size = vectors.dot(gradient, tangent), vectors.norm(gradient)
         across = math.sqrt(max(size**2 - along**2, 0.0))
         climbs = climb and i == top
-        pull = 2 * along if climbs else along + stiffness * (vectors.norm(ahead) - vectors.norm(behind))
-        forces.append(vectors.plus(vectors.scaled(gradient, -1.0), tangent, pull))
+        pull = 2 * along if climbs else along + stiffness * (lengths[i + 1] - lengths[i])
+        torch._foreach_mul_(gradient, -1.0)  # the gradients are this function's own
+        torch._foreach_add_(gradient, tangent, alpha=pull)
+        forces.append(gradient)
         left.append(_Left(size, size if climbs else across))
     return losses, forces, left
 

@@ -67,6 +67,15 @@ class PredictedAverage:
         value = float(self.gain)
         return "undecided" if abs(value) <= doubt else "helps" if value > 0 else "hurts"
 
+    def to_row(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "name": self.average.name, "weights": self.average.weights.tolist(), "effect": self.effect,
+            "loss": self.loss.to_row(), "gain": self.gain.to_row(), "warnings": list(self.warnings),
+            "measured": None if self.measured is None else self.measured.to_row(),
+            "verdict": None if self.verdict is None else self.verdict.to_row(),
+        }  # fmt: skip
+
     def __str__(self) -> str:
         measured = "" if self.measured is None else f", measured {self.measured}"
         return f"{self.average.name} {self.effect}: gain {self.gain}{measured}"
@@ -100,6 +109,16 @@ class Gain:
     def best(self) -> PredictedAverage | None:
         """The average of the lowest predicted loss; None where none clearly helps: keep the newest checkpoint."""
         return next((found for found in self.averages if found.effect == "helps"), None)
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "losses": [loss.to_row() for loss in self.losses],
+            "averages": [average.to_row() for average in self.averages],
+            "pairs": [{"gain": p.value, "error": p.error, "verdict": p.verdict} for p in self.pairs],
+            "early": list(self.early), "curvatures": self.curvatures.tolist(), "warnings": list(self.warnings),
+            "cost": self.cost, "settings": dict(self.settings),
+        }  # fmt: skip
 
     def __str__(self) -> str:
         best = self.best
@@ -159,8 +178,8 @@ def gain(
     count = len(checkpoints)
     if count < 2:
         raise ValueError(f"expected at least two checkpoints to average, got {count}")
-    if held < 1:
-        raise ValueError(f"expected held ≥ 1, got {held}")
+    if held < 1 or evaluate < 0:
+        raise ValueError(f"expected held ≥ 1 and evaluate ≥ 0, got {held} and {evaluate}")
     common = common_losses(risk, samples=samples, population=population, seed=seed, generator=generator)
     at = checkpoint_gradients(common, checkpoints, held=held)
     D_of_groups = np.stack([chord_curvatures(products) for products in at.products])
@@ -194,7 +213,7 @@ def gain(
             ), gains,
         ))  # fmt: skip
     predicted.sort(key=lambda found: float(found[0].loss))
-    most = len(predicted) if evaluate is True else int(evaluate)
+    most = len(predicted) if evaluate is True else min(int(evaluate), len(predicted))
     found = [*_evaluated(common, checkpoints, at, predicted[:most], held, noise), *(p for p, _ in predicted[most:])]
     largest = max((float(p.gain) for p in found), default=0.0)
     return Gain(
