@@ -185,6 +185,13 @@ def test_simulate(command, tmp_path):
     assert "--two-point" in command("simulate", "--help")[1]
 
 
+def test_average(finished, command, tmp_path):
+    code, out, _ = command("average", finished, "--out", tmp_path / "a.pt", "--plot", tmp_path / "a.svg")
+    assert code == 0
+    assert out.splitlines()[0] == "Which average to keep"
+    assert (tmp_path / "a.svg").exists()
+
+
 def test_a_picture_that_cannot_be_written_leaves_the_answer(command, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = command("predict", "stability", "--lr", 1, "--plot", tmp_path / "file" / "a.svg")
@@ -266,6 +273,8 @@ def places(tmp_path, finished):
         ("report {tmp}/norun", 1, "expected a run folder with a manifest.json, got {tmp}/norun"),
         ("report {run} --out {tmp}/file/a", 1, "cannot write the report {tmp}/file/a: "),
         ("list {tmp}/gone", 2, "expected a folder that holds runs, got {tmp}/gone"),
+        ("average {tmp}/norun", 1, "expected a run folder with a manifest.json, got {tmp}/norun"),
+        ("average {run} --last 1", 2, "expected --last of at least 2 checkpoints, got 1"),
         ("predict stability --lr 0", 2, "expected a learning rate > 0, got 0.0"),
         ("predict stability --lr 1 --momentum 1", 2, "expected momentum in [0, 1), got 1.0"),
         ("predict escape x**2 --lr 1", 2, "expected a landscape with a barrier to escape over, x**2 has 1 minimum"),

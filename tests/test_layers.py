@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "optimizers": "config checkpoint",
     "train": f"{TRAINED_WITH} _version {PROBE}",
     "edge_test": f"{TRAINED_WITH} train _version {PROBE}",
+    "best_average": f"{TRAINED_WITH} train picture predict trajectory _version {PROBE}",
     "sweep": f"{TRAINED_WITH} train edge_test executors _version {PROBE}",
     "studies": f"{TRAINED_WITH} train edge_test sweep simulate report executors _version {PROBE}",
 }

@@ -35,20 +35,27 @@ Progress = Callable[[int, int, float, Monitor], None]
 
 
 class Training:
-    """Model, data, loss and optimizer of a configuration, ready to step. Raises ConfigError or DataError."""
+    """Model, data, loss and optimizer of a configuration, ready to step. Raises ConfigError or DataError.
 
-    def __init__(self, config: RunConfig) -> None:
+    With `held_out` the data that are not trained on are loaded as well, if the data set has any.
+    """
+
+    def __init__(self, config: RunConfig, *, held_out: bool = False) -> None:
         self.config = config
         self.device = _device(config.device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         loaded = data.load(
             config.data, data_dir=config.data_file or config.data_dir, subset=config.subset or None, seed=0,
             size=config.image_size, context_length=config.context_length, target=config.target, task=config.task,
-            ignore=config.ignore_columns, test=False,
+            ignore=config.ignore_columns, test=held_out,
         )  # fmt: skip
         self.dataset = loaded
         self.inputs = loaded.inputs.to(self.device, None if loaded.vocabulary else dtype)  # tokens stay whole numbers
-        self.targets = _targets(loaded, config.loss, dtype).to(self.device)
+        self.targets = _targets(loaded, loaded.labels, config.loss, dtype).to(self.device)
+        self.held_out: Batch | None = None
+        if loaded.test_inputs is not None and loaded.test_labels is not None:
+            apart = loaded.test_inputs.to(self.device, self.inputs.dtype)
+            self.held_out = apart, _targets(loaded, loaded.test_labels, config.loss, dtype).to(self.device)
         try:
             model = models.build(
                 config.model or "mlp", input_shape=loaded.input_shape, classes=loaded.outputs,
@@ -159,12 +166,12 @@ def restored(run: Run, config: RunConfig, *, step: int | None = None) -> tuple[T
     DataError if the training cannot be set up.
     """
     training = Training(config)
-    _check_same_data(run, training.dataset)
+    check_same_data(run, training.dataset)
     at, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler, up_to=step)
     return training, at, state
 
 
-def _check_same_data(run: Run, dataset: data.Dataset) -> None:
+def check_same_data(run: Run, dataset: data.Dataset) -> None:
     """Raises ConfigError if the file that the run is trained on has changed since it began."""
     began_with = run.manifest.get("data_checksum")
     if began_with and began_with != dataset.checksum:
@@ -259,7 +266,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _targets(dataset: data.Dataset, loss: str | None, dtype: torch.dtype) -> Tensor:
+def _targets(dataset: data.Dataset, labels: Tensor, loss: str | None, dtype: torch.dtype) -> Tensor:
     """What the loss compares with: classes, one-hot classes, or the numbers of a regression. Raises ConfigError."""
     if dataset.classes is None:
         if loss == "cross-entropy":
@@ -267,8 +274,8 @@ def _targets(dataset: data.Dataset, loss: str | None, dtype: torch.dtype) -> Ten
                 "expected --loss squared-error or half-squared-error for a target of numbers, got cross-entropy\n"
                 "hint: --task classification takes its values for classes"
             )
-        return dataset.labels.to(dtype)
-    return dataset.labels if loss == "cross-entropy" else F.one_hot(dataset.labels, dataset.classes).to(dtype)
+        return labels.to(dtype)
+    return labels if loss == "cross-entropy" else F.one_hot(labels, dataset.classes).to(dtype)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from sgdscope._version import __version__
+from sgdscope.cli.average import average, averaged
 from sgdscope.cli.predict import answer, predict
 from sgdscope.cli.progress import Forks, Progress
 from sgdscope.cli.simulate import simulate, simulated
@@ -129,8 +130,12 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "run": run, "report": report, "edge-test": edge_test, "list": list_, "predict": predict, "simulate": simulate,
+    "run": run, "report": report, "edge-test": edge_test, "average": average, "list": list_, "predict": predict,
+    "simulate": simulate,
 }  # fmt: skip
+
+
+ANSWERS: dict[str, Callable[[list[str]], int]] = {"predict": answer, "simulate": simulated, "average": averaged}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,8 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sgdscope {__version__}")
         return 0
     try:
-        if arguments[:1] in (["predict"], ["simulate"]):  # their arguments are those of the functions behind them
-            return (answer if arguments[0] == "predict" else simulated)(arguments[1:])
+        if arguments and arguments[0] in ANSWERS:  # their arguments are those of the functions behind them
+            return ANSWERS[arguments[0]](arguments[1:])
         return int(
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="sgdscope", args=arguments,

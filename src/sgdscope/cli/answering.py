@@ -16,11 +16,12 @@ from sgdscope.picture import check_kind
 if TYPE_CHECKING:
     from sgdscope.predict import Answer
 
+_BY_POSITION = ("potential", "run")
 _PLOT = "        plot: file to draw a picture to; .png, .svg or .pdf."
 
 
 def answering(function: Callable[..., Answer], **given: Any) -> Callable[..., int]:
-    """The function as a command: its own arguments but those `given`, a potential by position, and --plot."""
+    """The function as a command: its own arguments but those `given`, a potential or run by position, and --plot."""
 
     @functools.wraps(function)
     def command(*, plot: Path | None = None, **settings: Any) -> int:
@@ -36,8 +37,8 @@ def answering(function: Callable[..., Answer], **given: Any) -> Callable[..., in
         return 0
 
     hints = get_type_hints(function) | {"plot": Path | None, "return": int}
-    if "potential" in hints:
-        hints["potential"] = Annotated[str, tyro.conf.Positional]
+    for name in set(hints) & set(_BY_POSITION):
+        hints[name] = Annotated[hints[name], tyro.conf.Positional]
     own = [
         parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in inspect.signature(function).parameters.values()
