@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from tests.cases import CASES
 from torch import nn
 
+from sgdscope.measure import batch_line, chord
 from sgdscope.measure.checkpoint_gradients import checkpoint_gradients
 from sgdscope.measure.common_losses import common_losses
 from sgdscope.risk import Risk
@@ -250,3 +251,25 @@ def test_on_digits_gains_are_predicted_before_any_average_is_evaluated(label_noi
     for of, (ratio, tolerance) in ((risk, train_ratio), (held_out, test_ratio)):
         late = np.mean([of.value(at=point) for point in path[500::10]])
         assert of.value(at=mean) / late == pytest.approx(ratio, abs=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("label_noise", "lr", "largest"), [(0.2, 0.5, 2.0), (0.0, 0.2, 4.0)])
+def test_on_digits_a_fixed_batch_is_a_parabola_whose_bottom_is_far_beyond_the_learning_rate(label_noise, lr, largest):
+    risk, _ = digits(label_noise)
+    path = iterates(risk, lr, 3000, 0, 1000)
+    on_line, on_chord, steps, drops, others = [], [], [], [], []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        line = batch_line(risk, 64, lr=lr, unseen=1, full=False, generator=generator)
+        ends = path[499 - 100 * seed], path[999 - 100 * seed]
+        along = chord(risk, *ends, 64, unseen=0, full=False, generator=generator)
+        on_line.append(line.fits["batch"].r_squared)
+        on_chord.append(along.fits["batch"].r_squared)
+        steps.append(float(line.beside["best_step"]) / lr)
+        drops.append(line.batch[0] - float(line.beside["loss_reached"]))
+        others.append(line.fits["unseen"].at(0) - line.fits["unseen"].at(float(line.beside["best_step"])))
+    assert np.mean(others) < 0.3 * np.mean(drops)
+    assert np.mean(on_line) > 0.99
+    assert np.mean(on_chord) > 0.99
+    assert np.mean(steps) > largest
