@@ -12,7 +12,9 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from benchmarks import pages
 from benchmarks.harness import Row
 
 NAMES = (
@@ -21,14 +23,19 @@ NAMES = (
     "ensemble", "ensemble_rivals", "ensemble_torch",
     "fokker_planck_line", "averages", "fokker_planck_plane", "path",
 )  # fmt: skip
-PACKAGES = ("sgdscope", "torch", "numpy", "scipy", "PyHessian", "curvlinops-for-pytorch", "hessian-eigenthings", "FiPy")
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-HEAD = """# Benchmarks
-
-Costs in "gradients": wall time over that of one gradient on the same model and data, timed in turns in one process on
-one thread; the median, with the ratio of the minima and the range of the rounds. A figure that misses its bar is
-marked. Errors of λ_max are against a long Lanczos run with full reorthogonalisation.
-"""
+PACKAGES = (
+    "sgdscope",
+    "torch",
+    "numpy",
+    "scipy",
+    "PyHessian",
+    "curvlinops-for-pytorch",
+    "hessian-eigenthings",
+    "FiPy",
+    "torchsde",
+    "diffrax",
+    "jax",
+)
 
 
 def versions() -> dict[str, str]:
@@ -79,34 +86,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"among {', '.join(NAMES)} (default: all)")
     parser.add_argument("--rivals", metavar="PYTHON", help="interpreter that has the rival packages (and torch, scipy)")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name} too")
+    parser.add_argument("--write", action="store_true", help="put them into docs/benchmarks.md in place of older ones")
     parser.add_argument("--json", action="store_true", help="print rows as one line of JSON")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in NAMES]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; expected some of {', '.join(NAMES)}")
-    known = versions()
-    found: list[Row] = []
+    found: dict[str, dict[str, Any]] = {}
     for name in given.names or NAMES:
         if given.rivals and getattr(importlib.import_module(f"benchmarks.{name}"), "NEEDS_RIVALS", False):
             rows, theirs = elsewhere(name, given.rivals)
-            known = {**theirs, **known}
         else:
-            rows = rows_of(name)
-        found += rows
+            rows, theirs = rows_of(name), {}
+        found[name] = {"rows": [asdict(row) for row in rows], "versions": {**theirs, **versions()},
+                       "machine": platform.machine()}  # fmt: skip
+        if given.write:  # each as soon as it is there
+            pages.keep(name, found[name])
     if given.json:
-        print(json.dumps({"rows": [asdict(row) for row in found], "versions": known}))
-        return 0
-    words = [*given.names, *(["--rivals PYTHON"] if given.rivals else []), *(["--write"] if given.write else [])]
-    table = "\n".join([
-        f"`{' '.join(['python -m benchmarks', *words])}`; " + ", ".join(f"{k} {v}" for k, v in known.items())
-        + f"; {platform.machine()}.", "", "| figure | ours | rival | bar | met? |", "|---|---|---|---|---|",
-        *(row.line() for row in found),
-    ])  # fmt: skip
-    print(table)
-    if given.write:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(f"{HEAD}\n{table}\n", encoding="utf-8")
+        rows = [row for one in found.values() for row in one["rows"]]
+        print(
+            json.dumps({"rows": rows, "versions": {k: v for one in found.values() for k, v in one["versions"].items()}})
+        )
+    else:
+        print("\n\n".join(pages.section(name, one) for name, one in found.items()))
     return 0
 
 
