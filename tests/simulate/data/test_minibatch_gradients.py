@@ -1,6 +1,7 @@
 """Gradients of batches: the formulas against autograd, and the very steps that SGD takes against every possible one."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -157,3 +158,20 @@ def test_threads_and_stops_make_no_difference(process, fast):
     rest = ensemble(net, process, steps=6, start=half, threads=2)
     np.testing.assert_array_equal(whole.positions, rest.positions)
     assert whole.positions.std() > 0
+
+
+@pytest.mark.parametrize("process", [SGD(0.05, 2), SGD(0.05, 2, 0.5, replacement=False)], ids=str)
+def test_torch_draws_the_same_batches(process):
+    net, settings = ScalarNetwork(1, Pairs(X, Y)), {"steps": 7, "replicas": 600, "start": [0.8, 0.5]}
+    compiled = ensemble(net, process, precision="float64", **settings)
+    eager = ensemble(net, process, precision="float64", backend="torch", **settings)
+    np.testing.assert_allclose(eager.positions, compiled.positions, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", LANDSCAPES)
+def test_landscapes_travel_to_other_processes(name):
+    landscape, start = LANDSCAPES[name]
+    landscape.risk(start)  # nothing that it keeps may hold it back
+    there = pickle.loads(pickle.dumps(landscape))
+    assert there.value(start) == landscape.value(start)
+    assert SGD(0.1).update(there).new == SGD(0.1).update(landscape).new

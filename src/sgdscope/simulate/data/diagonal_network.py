@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import sympy
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sgdscope.simulate.data.minibatch import Array, Minibatch
 from sgdscope.simulate.data.pairs import Pairs
 from sgdscope.simulate.data.stream import Stream
-from sgdscope.simulate.process import parameter, symbols
+from sgdscope.simulate.process import Assignments, parameter, symbols
 from sgdscope.theory import expression
 from sgdscope.theory.potential import Potential
 
@@ -116,20 +116,17 @@ class DiagonalNetwork:
         sampling, *formulas = self.data.sampling()
         x, y, v, slope = (sympy.Symbol(f"_{name}", real=True) for name in ("x", "y", "v", "psi"))
         parts = list(zip((x, y), formulas, strict=True))
-        steps, rest = [], []
-        for i, layers in enumerate(self._layers):
-            found, others = _products_of_others(layers, f"_rest{i}_")
-            steps += found
-            rest += others
-        weight = sum(math.prod(layers) for layers in self._layers)
+        products = [_derivatives(layers, i) for i, layers in enumerate(self._layers)]
+        steps = [step for product in products for step in product.steps]
+        rests = [rest for product in products for rest in product.rests]
         if len(self.symbols) <= FEW:
-            parts.append((v, weight))
+            parts.append((v, sum(math.prod(layers) for layers in self._layers)))
             averaged = [(slope, x * (v * x - y))]
         else:
-            square, product = symbols("_mean", 2)
-            averaged = [(square, x * x), (product, x * y)]
-            steps += [(v, weight), (slope, v * square - product)]
-        gradient, numbers = [2 * slope * other for other in rest], {}
+            square, cross = symbols("_mean", 2)
+            averaged = [(square, x * x), (cross, x * y)]
+            steps += [(v, sum(product.whole for product in products)), (slope, v * square - cross)]
+        gradient, numbers = [2 * slope * rest for rest in rests], {}
         if self.weight_decay:
             decay = parameter("decay")
             numbers[decay] = 2 * self.weight_decay
@@ -180,18 +177,23 @@ class ScalarNetwork(DiagonalNetwork):
         super().__init__(depth, data, 1, weight_decay)
 
 
-def _products_of_others(layers: tuple[Any, ...], prefix: str) -> tuple[list[tuple[Any, Any]], list[Any]]:
-    """For each layer the product of all the others, out of products from both ends that are computed once."""
-    (left, before), (right, behind) = (_growing(side, f"{prefix}{n}") for n, side in enumerate((layers, layers[::-1])))
-    return [*left, *right], [a * b for a, b in zip(before, behind[::-1], strict=True)]
+def _derivatives(layers: tuple[Any, ...], subnetwork: int, first: int = 0, level: int = 0) -> _Product:
+    """Product of all layers, and of all but each, along a tree of halves: about one multiplication each.
+
+    A kernel multiplies the factors of a product in the order of their names, and does once what begins alike: so the
+    name of a half begins with its level.
+    """
+    if len(layers) == 1:
+        return _Product((), layers[0], [sympy.S.One])
+    middle = len(layers) // 2
+    left = _derivatives(layers[:middle], subnetwork, first, level + 1)
+    right = _derivatives(layers[middle:], subnetwork, first + middle, level + 1)
+    a, b = (sympy.Symbol(f"_rest{level}_{subnetwork}_{at}", real=True) for at in (first, first + middle))
+    steps = (*left.steps, *right.steps, (a, left.whole), (b, right.whole))
+    return _Product(steps, a * b, [*(b * rest for rest in left.rests), *(a * rest for rest in right.rests)])
 
 
-def _growing(factors: tuple[Any, ...], prefix: str) -> tuple[list[tuple[Any, Any]], list[Any]]:
-    """Products of the first 0, 1, …, all but one factors: assignments of those of two and more, and all by name."""
-    assigned: list[tuple[Any, Any]] = []
-    products = [sympy.S.One, *factors[:1]][: len(factors)]
-    for k in range(1, len(factors) - 1):
-        name = sympy.Symbol(f"{prefix}_{k}", real=True)
-        assigned.append((name, products[-1] * factors[k]))
-        products.append(name)
-    return assigned, products
+class _Product(NamedTuple):
+    steps: Assignments
+    whole: Any
+    rests: list[Any]
