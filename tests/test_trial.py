@@ -90,9 +90,16 @@ def test_pictures(small_steps):
     assert [shape.label for shape in survival.shapes][-1] == "predicted mean"
 
 
+def test_processes_give_the_same_numbers():
+    one = trial(QUARTIC, lr=0.05, batch_size=0.6, replicas=1000, steps=300, threads=1)
+    shared = trial(QUARTIC, lr=0.05, batch_size=0.6, replicas=1000, steps=300, executor="1")
+    assert shared.tables[1] == one.tables[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"potential": QUARTIC, "lr": 0.1, "executor": "many"}, "number of processes or an address"),
         ({"potential": "x**3-x", "lr": 0.1}, "not confining"),
         ({"potential": QUARTIC, "lr": 3}, "stable in some minimum"),
         ({"potential": QUARTIC, "temperature": 0.1}, "learning rate and a variance with process sgd"),

@@ -15,6 +15,7 @@ from sgdscope.picture import Mark, Picture, Points, Role
 from sgdscope.predict.answer import Answer, Table, number
 from sgdscope.predict.noise import Noise, noise_of
 from sgdscope.simulate import SGLD, Ensemble, FirstPassage, GaussianSGD, Kinetic, Overdamped, Paths, ensemble
+from sgdscope.simulate.parts import ensemble_in_parts
 from sgdscope.simulate.process import Process
 from sgdscope.theory import escape as escape_theory
 from sgdscope.theory.fokker_planck import Line
@@ -44,8 +45,8 @@ def trial(
     temperature: float | None = None, momentum: float = 0.0, nesterov: bool = False, two_point: bool = False,
     step: float | None = None, start: tuple[float, ...] = (), until: str = "", replicas: int = 20_000,
     steps: int | None = None, seed: int = 0, variables: tuple[str, ...] = ("x",), threads: int | None = None,
-    float64: bool = False, fast: bool = False, backend: Literal["numba", "torch"] = "numba", device: str = "cpu",
-    progress: bool | Callable[[float], None] = False,
+    float64: bool = False, fast: bool = False, executor: str = "", backend: Literal["numba", "torch"] = "numba",
+    device: str = "cpu", progress: bool | Callable[[float], None] = False,
 ) -> Answer:  # fmt: skip
     """Run many replicas of SGD on a landscape, and lay what they do beside what theory predicts.
 
@@ -69,6 +70,8 @@ def trial(
         variables: names of the coordinates.
         threads: of the processor. [all]
         float64: double precision.
+        executor: a number of processes, or the address tcp://… of a Dask cluster, to share large ensembles between. The
+            numbers are the same. [this process]
         fast: a faster generator of random numbers.
         backend: numba or torch.
         device: of torch.
@@ -90,10 +93,14 @@ def trial(
     record: list[Any] = [Paths(_PATHS, max(1, count // _LOOKS))]
     if until or target is not None:
         record.append(FirstPassage(until=until or (target.x if target is not None else 0.0), absorb=False))
-    found = ensemble(
-        landscape, moved, steps=count, start=origin, replicas=replicas, seed=seed, record=record, threads=threads,
-        precision="float64" if float64 else "float32", fast=fast, progress=progress, backend=backend, device=device,
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "steps": count, "start": origin, "replicas": replicas, "seed": seed, "record": record, "fast": fast,
+        "precision": "float64" if float64 else "float32", "progress": progress, "backend": backend, "device": device,
+    }  # fmt: skip
+    if executor:
+        found = ensemble_in_parts(landscape, moved, executor=_executor(executor), **settings)
+    else:
+        found = ensemble(landscape, moved, threads=threads, **settings)
     notes = [f"outside its range: {theory.doubt}"] if theory.doubt else []
     if nesterov:
         notes.append("outside its range: predicted as heavy ball, which Nesterov's momentum is at small steps only")
@@ -103,6 +110,15 @@ def trial(
         notes.append(f"{int(found.diverged.sum()):,} of {replicas:,} replicas diverged; they are left out")
     tables = [_facts(landscape, noise, process, found), _comparison(landscape, theory, found, origin, goal)]
     return Answer(tables, notes, lambda: _pictures(landscape, theory, found, origin))
+
+
+def _executor(text: str) -> int | str:
+    """Processes, or the address of a cluster. Raises ValueError for anything else."""
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    if not text.startswith(("tcp://", "tls://")):
+        raise ValueError(f"expected an executor as a number of processes or an address tcp://…, got {text!r}")
+    return text
 
 
 def _process(
