@@ -44,7 +44,7 @@ class DiagonalNetwork:
         weight_decay: γ ≥ 0; PyTorch's ``weight_decay`` is 2 γ.
 
     Cost: a step takes about six operations for each weight; its kernel compiles in a second for few weights, in ten to
-    twenty for a hundred. Raises ValueError for numbers out of range. Source: Ziyin, Li & Ueda, arXiv 2308.06671, Eq. 13.
+    twenty for a hundred. Raises ValueError for numbers out of range. From: Ziyin, Li & Ueda, arXiv 2308.06671, Eq. 13.
     """
 
     depth: int
