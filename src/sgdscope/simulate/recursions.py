@@ -17,8 +17,39 @@ SIGNS = 24
 """Random signs in one word."""
 
 
+class Recursion:
+    """What recursions of gradient descent share: their step is real, and its size the learning rate."""
+
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    @property
+    def duration(self) -> float:
+        """The learning rate."""
+        return self.lr
+
+    @property
+    def continuous(self) -> bool:
+        """False: the steps are what there is."""
+        return False
+
+    @property
+    def curvature_limit(self) -> float:
+        """2 / lr, times 1 + μ for heavy ball, (1 + μ) / (1 + 2μ) for Nesterov."""
+        return curvature_limit(self.lr, self.momentum, self.nesterov)
+
+    def memory_at(self, landscape: Any, positions: Array) -> Array:
+        """No momentum yet."""
+        return np.zeros((len(positions) if self.momentum else 0, positions.shape[1]))
+
+    def variance_rate(self, landscape: Any) -> None:
+        """None: a recursion has no path between its steps, and its plain count is the answer."""
+        return None
+
+
 @dataclass(frozen=True)
-class GaussianSGD:
+class GaussianSGD(Recursion):
     r"""SGD as a recursion: :math:`g = \nabla L + \sqrt{h(\theta)/B}\,\zeta,\; \theta \leftarrow \theta - lr\,g`.
 
     Time is learning rate · iterations; as a differential equation it has D = lr · h / (2B), read in Itô's sense.
@@ -52,21 +83,6 @@ class GaussianSGD:
         if self.noise == "two-point" and not float(self.batch_size).is_integer():
             raise ValueError(f"expected a whole batch size for two-point noise, got {self.batch_size}")
 
-    @property
-    def duration(self) -> float:
-        """The learning rate."""
-        return self.lr
-
-    @property
-    def continuous(self) -> bool:
-        """False: the steps are what there is."""
-        return False
-
-    @property
-    def curvature_limit(self) -> float:
-        """2 / lr, times 1 + μ for heavy ball, (1 + μ) / (1 + 2μ) for Nesterov."""
-        return curvature_limit(self.lr, self.momentum, self.nesterov)
-
     def update(self, landscape: Any) -> Update:
         """The recursion."""
         h = diffusions.matrix(self.variance, landscape)
@@ -89,17 +105,9 @@ class GaussianSGD:
             parameters={**found.pop("parameters"), parameter("noise"): 1 / signs}, **found,
         )  # fmt: skip
 
-    def memory_at(self, landscape: Any, positions: Array) -> Array:
-        """No momentum yet."""
-        return np.zeros((len(positions) if self.momentum else 0, positions.shape[1]))
-
-    def variance_rate(self, landscape: Any) -> None:
-        """None: a recursion has no path between its steps, and its plain count is the answer."""
-        return None
-
 
 @dataclass(frozen=True)
-class SGLD:
+class SGLD(Recursion):
     r"""Gradient descent with white noise, :math:`\theta \leftarrow \theta - lr\,\nabla L + \sqrt{2\,lr\,T}\,\zeta`.
 
     The recursion itself, counted at its steps; for the differential equation behind it see `Overdamped`.
@@ -117,21 +125,6 @@ class SGLD:
     def __post_init__(self) -> None:
         positive(self, lr=self.lr, temperature=self.temperature)
 
-    @property
-    def duration(self) -> float:
-        """The learning rate."""
-        return self.lr
-
-    @property
-    def continuous(self) -> bool:
-        """False: the steps are what there is."""
-        return False
-
-    @property
-    def curvature_limit(self) -> float:
-        """2 / lr."""
-        return curvature_limit(self.lr)
-
     def update(self, landscape: Any) -> Update:
         """The recursion."""
         z = symbols("_z", len(landscape.symbols))
@@ -140,14 +133,6 @@ class SGLD:
         new = tuple(x - lr * g + amplitude * w for x, g, w in zip(landscape.symbols, slopes, z, strict=True))
         size = math.sqrt(2 * self.lr * self.temperature)
         return Update(landscape.symbols, steps, new, tuple(z), parameters={lr: self.lr, amplitude: size})
-
-    def memory_at(self, landscape: Any, positions: Array) -> Array:
-        """None."""
-        return np.zeros((0, positions.shape[1]))
-
-    def variance_rate(self, landscape: Any) -> None:
-        """None: a recursion has no path between its steps, and its plain count is the answer."""
-        return None
 
 
 def descent(

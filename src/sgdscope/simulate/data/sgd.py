@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sgdscope.simulate.data.minibatch import DataLandscape
-from sgdscope.simulate.process import Array, Update, parameter, positive, symbols
-from sgdscope.simulate.recursions import check_momentum, curvature_limit, descent
+from sgdscope.simulate.process import Update, parameter, positive, symbols
+from sgdscope.simulate.recursions import Recursion, check_momentum, descent
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Recursion):
     r""":math:`\theta \leftarrow \theta - \frac{lr}{B} \sum_{b=1}^{B} \nabla\ell(\theta, x_b)`, a fresh batch each step.
 
     It moves on landscapes made of data (`DiagonalNetwork`, `Quadratics`, `LogisticRegression`). Batches depend on the
@@ -41,21 +39,6 @@ class SGD:
         check_momentum(self.momentum, self.nesterov)
         if self.batch_size < 1 or int(self.batch_size) != self.batch_size:
             raise ValueError(f"expected a whole batch size ≥ 1, got {self.batch_size}")
-
-    @property
-    def duration(self) -> float:
-        """The learning rate."""
-        return self.lr
-
-    @property
-    def continuous(self) -> bool:
-        """False: the steps are what there is."""
-        return False
-
-    @property
-    def curvature_limit(self) -> float:
-        """2 / lr, times 1 + μ for heavy ball, (1 + μ) / (1 + 2μ) for Nesterov: of the full gradient."""
-        return curvature_limit(self.lr, self.momentum, self.nesterov)
 
     def update(self, landscape: DataLandscape) -> Update:
         """The recursion. Raises ValueError for a landscape without data, and a batch larger than the set it is from."""
@@ -89,11 +72,3 @@ class SGD:
             noise=sampling.symbols, draw=sampling.draw, sums=sums, rounds=size, parameters=numbers,
             table=sampling.table, distinct=distinct, **found,
         )  # fmt: skip
-
-    def memory_at(self, landscape: DataLandscape, positions: Array) -> Array:
-        """No momentum yet."""
-        return np.zeros((len(positions) if self.momentum else 0, positions.shape[1]))
-
-    def variance_rate(self, landscape: DataLandscape) -> None:
-        """None: a recursion has no path between its steps, and its plain count is the answer."""
-        return None
