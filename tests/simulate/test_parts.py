@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -64,6 +65,27 @@ def test_parts_in_this_process(whole):
 @pytest.mark.parametrize("executor", [1, 2])
 def test_parts_in_processes(whole, executor):
     assert_same(ensemble_in_parts(WELL, PROCESS, **SETTINGS, part=PART, executor=executor), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Dask's own
+def test_parts_on_a_cluster(whole):
+    distributed = pytest.importorskip("distributed")
+    environment = {"PYTHONPATH": os.pathsep.join(["src", os.environ.get("PYTHONPATH", "")])}
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment
+    ) as cluster:
+        assert_same(ensemble_in_parts(WELL, PROCESS, **SETTINGS, part=PART, executor=cluster.scheduler_address), whole)
+
+
+def test_workers_with_other_code_are_refused():
+    def submitted(function, task):
+        return given.submit(function, (*task[:3], "0.0.1"))
+
+    with ThreadPoolExecutor(1) as given:
+        other = type("Executor", (), {"submit": staticmethod(submitted)})()
+        with pytest.raises(ValueError, match=r"expected workers with sgdscope 0\.0\.1, got one with"):
+            ensemble_in_parts(WELL, PROCESS, **SETTINGS, part=PART, executor=other)
 
 
 @pytest.mark.slow

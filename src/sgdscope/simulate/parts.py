@@ -5,6 +5,7 @@ A trajectory depends only on the seed and its number, and parts are the same who
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdscope._version import __version__
 from sgdscope.executors import Executor, TaskError, in_order
 from sgdscope.simulate import lanes
 from sgdscope.simulate.ensembles import Ensemble, ensemble, join
@@ -21,7 +23,7 @@ from sgdscope.simulate.process import Process
 from sgdscope.simulate.record import Record
 from sgdscope.simulate.state import State
 
-Task = tuple[Any, Process, dict[str, Any]]
+Task = tuple[Any, Process, dict[str, Any], str]
 
 
 def ensemble_in_parts(
@@ -40,6 +42,8 @@ def ensemble_in_parts(
     **settings: Any,
 ) -> Ensemble:
     """`ensemble`, with the work done elsewhere: the same result to the last bit for any number of workers.
+
+    That holds on processors of one kind; others may round differently.
 
     Args:
         landscape: as for `ensemble`, as are the next six; to be pickled for the workers.
@@ -78,7 +82,7 @@ def ensemble_in_parts(
     def task(begin: int) -> Task:
         end = min(begin + part, total)
         mine = {**shared, "start": cut(begin, end), "replicas": end - begin, "first": first + begin}
-        return landscape, process, mine
+        return landscape, process, mine, __version__
 
     begins = range(0, total, part)
     if settings.get("backend", "numba") == "numba":
@@ -119,7 +123,12 @@ class _Tasks(Sequence[Task]):
 
 
 def _run(task: Task) -> Ensemble:
-    landscape, process, settings = task
+    landscape, process, settings, version = task
+    if version != __version__:
+        raise ValueError(
+            f"expected workers with sgdscope {version}, got one with {__version__} on {platform.node()}: "
+            "other code may give other numbers"
+        )
     return ensemble(landscape, process, **settings)
 
 
