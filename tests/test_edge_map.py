@@ -134,7 +134,8 @@ def test_from_the_records_with_the_way_of_the_run(run):
     row = json.loads(json.dumps(found.to_row()))
     assert row["path"][1] == {"step": 60, "lr": 0.5, "batch_size": 4, "edge": pytest.approx(2 / 7)}
     assert EdgeMap(Estimate.from_row(row)).edges == found.edges
-    assert "edge learning rate  0.4 at batch 1, 0.4 at batch 4, 0.4 at batch 16 (now 0.5 at 4)" in summary(run)
+    shown = "0.400 ± 0.004 at batch 1, 0.400 ± 0.002 at batch 4, 0.400 ± 0.002 at batch 16 (now 0.5 at 4)"
+    assert f"edge learning rate  {shown}" in summary(run)
 
 
 def test_no_torch_is_needed_to_read_it(run):

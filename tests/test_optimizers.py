@@ -67,8 +67,8 @@ def settings(optimizer):
     ("name", "kind", "expected"),
     [
         ("sgd", torch.optim.SGD, {"lr": 0.7, "momentum": 0.0, "nesterov": False, "weight_decay": 0.25}),
-        ("momentum", torch.optim.SGD, {"lr": 0.7, "momentum": 0.5, "nesterov": False, "weight_decay": 0.25}),
-        ("nesterov", torch.optim.SGD, {"lr": 0.7, "momentum": 0.5, "nesterov": True, "weight_decay": 0.25}),
+        ("momentum", torch.optim.SGD, {"lr": 0.35, "momentum": 0.5, "nesterov": False, "weight_decay": 0.25}),
+        ("nesterov", torch.optim.SGD, {"lr": 0.35, "momentum": 0.5, "nesterov": True, "weight_decay": 0.25}),
         ("adamw", torch.optim.AdamW, {"lr": 0.001, "weight_decay": 0.25}),
         ("torch.optim:Adam", torch.optim.Adam, {"lr": 0.001, "weight_decay": 0.25}),
         ("torch.optim:SGD", torch.optim.SGD, {"lr": 0.001, "momentum": 0, "weight_decay": 0.25}),

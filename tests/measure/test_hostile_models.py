@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sgdscope import measure
 from sgdscope.estimate import Estimate
 from sgdscope.measure import Plane
+from sgdscope.measure.interaction import Draws
 from sgdscope.measure.plane import filter_normalised
 from sgdscope.risk import Risk
 
@@ -59,6 +60,9 @@ def given(name: str, risk: Risk) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for parameter in inspect.signature(getattr(measure, name)).parameters.values():
         if parameter.name == "risk":
+            continue
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # those of another measurement
+            arguments |= {key: FEW[key] for key in Draws.__annotations__ if key in FEW}
             continue
         if parameter.default is inspect.Parameter.empty:
             assert parameter.name in known, f"say here what {name} takes as {parameter.name}"
