@@ -74,7 +74,7 @@ def average(
         )  # fmt: skip
         best = _chosen(found)
         state = combine(checkpoints, best.average) if best is not None else None
-        notes = list(found.warnings)
+        notes = _warnings(found, checkpoints)
         held = None
         if state is not None and best is not None:
             notes += best.warnings
@@ -138,6 +138,16 @@ def _advice(
     if held is not None:
         rows.append(["loss on held-out data", f"{held[1]:.6g} instead of {held[0]:.6g}"])
     return Table("Which average to keep", ["what", "answer"], rows)
+
+
+def _warnings(found: Gain, checkpoints: Checkpoints) -> list[str]:
+    """What speaks against averages of these checkpoints, in steps."""
+    others = [said for said in found.warnings if not said.startswith("far above the newest")]
+    if not found.early:
+        return others
+    first, last = checkpoints.steps[found.early[0]], checkpoints.steps[found.early[-1]]
+    of = f"step {first:,}" if first == last else f"{len(found.early)} checkpoints of steps {first:,} to {last:,}"
+    return [f"too far above the newest to help with any weight: {of}", *others]
 
 
 def _why(found: Gain, best: PredictedAverage) -> str:
