@@ -1,7 +1,7 @@
 """Readings as the monitor takes them, but of few batches: for tests of what is around them."""
 
 from sgdscope import what_if
-from sgdscope.monitor import readings
+from sgdscope.monitor import along_gradient, readings
 
 
 def quick_readings(monkeypatch):
@@ -18,3 +18,6 @@ def quick_readings(monkeypatch):
     monkeypatch.setattr(readings, "leading_eigenpairs", lambda *a, **options: pairs(*a, max_products=12, **options))
     monkeypatch.setattr(readings, "BY_HAND", readings.BY_HAND._replace(steps=3, probes=1))
     monkeypatch.setattr(readings, "BY_GRAPH", readings.BY_GRAPH._replace(steps=3, probes=1))
+    monkeypatch.setattr(along_gradient, "FEW", 2)
+    monkeypatch.setattr(along_gradient, "MANY", 2)
+    monkeypatch.setattr(along_gradient, "_POINTS", 4)

@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
-NUMBERS = "estimate series verdict records edge_units edge_map regime"
+NUMBERS = "estimate series verdict records edge_units edge_map gradient_steps regime"
 PROBE = "risk batches evaluation vectors self_check chain hessian per_sample"  # floor 1: the risk and its parts
 TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint optimizers"
 MAY_IMPORT = {
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "records": "estimate series regime verdict",  # the last two when asked for a verdict only
     "edge_units": "estimate series records theory",
     "edge_map": "estimate series records edge_units theory",
+    "gradient_steps": "estimate records edge_units",
     "regime": "estimate series verdict records edge_units theory",
     "summary": f"{NUMBERS} theory",
     "picture": "",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from sgdscope.edge_map import SPIKE, EdgeMap
 from sgdscope.estimate import Estimate, short, with_error
+from sgdscope.gradient_steps import BatchLine, FullLossStep
 from sgdscope.records import Run
 from sgdscope.regime import Standing
 
 
 def summary(run: Run) -> str:
-    """Regime, the gauges in edge units, what two usual changes would do, noise and curvature, cost of watching."""
+    """Regime, the gauges in edge units, what two usual changes would do, noise, steps and curvature, cost of watching."""
     standing = run.standing()
     lines = [standing.headline]
-    rows = [*_gauges(run, standing), *_changes(standing), *_edges(run), *_noise(run), *_shape(run), *_cost(run)]
+    rows = [*_gauges(run, standing), *_changes(standing), *_edges(run)]
+    rows += [*_noise(run), *_steps(run), *_shape(run), *_cost(run)]
     width = max((len(name) for name, _ in rows), default=0)
     lines += [f"  {name.ljust(width)}  {text}" for name, text in rows]
     return "\n".join(lines)
@@ -96,6 +98,20 @@ def _glance(estimate: Estimate) -> str:
     if isinstance(error, float) and error > 0:
         return with_error(x, error, digits=1)
     return f"{float(f'{x:.3g}'):,.10g}" if 1e-4 <= abs(x) < 1e9 else f"{x:.3g}"
+
+
+def _steps(run: Run) -> list[tuple[str, str]]:
+    """How far along a batch's gradient the loss of all data falls, and that of the batch itself."""
+    said, full, line = [], FullLossStep.of(run), BatchLine.of(run)
+    if full is not None:
+        expected = "½" if full.expected == 0.5 else f"{full.expected:.3g}"
+        shown = f"{_glance(full.estimate)} of the learning rate for the full loss"
+        said.append(f"{shown} ({expected} in the mean where settled)")
+    if line is not None and line.in_learning_rates:
+        best = f"{line.best:.2f}" if 0.095 <= line.best < 1 else f"{line.best:.2g}"
+        words = f"goes on falling for {best} learning rates" if line.best > 1 else f"is lowest at {best}"
+        said.append(f"one batch itself {words}")
+    return [("best step along a batch", "; ".join(said))] if said else []
 
 
 def _shape(run: Run) -> list[tuple[str, str]]:

@@ -186,7 +186,8 @@ def test_detached_it_rests_and_measures_by_hand():
     monitor.record(Estimate("mine", 1.0))
     assert float(monitor.latest["mine"]) == 1
     with pytest.raises(ValueError, match="expected one of batch_sharpness, lambda_max, gradient_noise_interaction, "
-                                         "gradient_noise, edge_map, spectrum, got 'sharpness'"):  # fmt: skip
+                                         "gradient_noise, edge_map, spectrum, batch_line, full_loss_step, got "
+                                         "'sharpness'"):  # fmt: skip
         monitor.measure_now("sharpness")
 
 
@@ -230,6 +231,7 @@ def test_measuring_stays_within_its_budget(monkeypatch, cost):
 
     monkeypatch.setattr(Readings, "take", take)
     monkeypatch.setattr(Readings, "shape", lambda *_: iter(()))
+    monkeypatch.setattr(Readings, "along_gradient", lambda *_, careful: None)
     monkeypatch.setattr(Risk, "value", slow_value)
     problem = Problem()
     monitor = Monitor(problem.risk, problem.optimizer, budget=0.05, batch_size=4)

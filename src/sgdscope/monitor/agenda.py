@@ -8,6 +8,7 @@ from typing import Any
 
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.account import Account
+from sgdscope.monitor.along_gradient import FEW, LINE, step_charge
 from sgdscope.monitor.readings import ANY_BATCH, NAMES, ON_DEMAND, SHAPE, Readings
 from sgdscope.monitor.recorder import Recorder
 from sgdscope.monitor.schedule import AGAIN, ASKED, READINGS, Cadence, Every, WithinBudget
@@ -15,7 +16,7 @@ from sgdscope.monitor.schedule import AGAIN, ASKED, READINGS, Cadence, Every, Wi
 _AT_ONCE, _USUAL = 0.5, 0.05
 """Seconds that readings of the initial weights may be expected to take at this budget; with a smaller one, of which
 hooks and stream leave still less, by its square. One that would take longer waits for its budget."""
-_SHARE_AT_ONCE = {"gradient_noise_interaction": 0.0, "gradient_noise": 0.25, "spectrum": 0.0, "edge_map": 0.0}
+_SHARE_AT_ONCE = {"gradient_noise_interaction": 0.0, "gradient_noise": 0.25} | dict.fromkeys(ON_DEMAND, 0.0)
 """Of those, for readings that the initial weights can rather do without."""
 _QUICK, _LARGE = 5e-3, 256
 """Seconds below which a gradient is mostly overhead, which larger batches spread over more samples: that is then timed
@@ -174,6 +175,10 @@ class Agenda:
         if name == "spectrum":
             one = self._gradient_seconds or gradient(size)
             return (_SPECTRUM if self._gradient_seconds else self._readings.depth.charge) * one
+        if name == "batch_line":
+            return LINE * gradient(size) + 60 * step_seconds
+        if name == "full_loss_step":
+            return step_charge(FEW, self._readings.product) * gradient(size)
         return 16 * 8 * step_seconds + 2 * gradient(size)
 
     def state_dict(self) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _schedules(every: int | None, cadence: Mapping[str, int]) -> dict[str, Every
     """Of each reading that is taken along the way, in the order in which those due at the same step are taken."""
     asked = [name for name in ON_DEMAND if name in cadence]
     if every is not None:  # the spectrum first: its search gives λ_max too
-        order = sorted([*READINGS, *asked], key=lambda name: (name != "spectrum", name == "edge_map"))
+        order = sorted([*READINGS, *asked], key=lambda name: (name != "spectrum", name in ON_DEMAND))
         return {name: Every(cadence.get(name, every)) for name in order}
     rest = 1 - sum(ASKED[name] for name in asked)
     shares = {name: rest * share for name, share in READINGS.items()} | {name: ASKED[name] for name in asked}

@@ -56,9 +56,9 @@ class Monitor:
         batch_size: for batch sharpness; taken from the first observed batch if None.
         every: steps between two readings of each heavier measurement. None: as often as `budget` allows.
         cadence: steps between two readings of single measurements, by name: instead of `every` for those of it, and for
-            what is else read at the end only, ``"spectrum"`` (with the noise covariance) and ``"edge_map"``. Without
-            `every` each is read once after every multiple if the budget affords it, of which what it leaves to readings
-            gives those two 0.4 and 0.2 at most.
+            what is else read at the end only: ``"spectrum"`` (with the noise covariance), ``"edge_map"``,
+            ``"batch_line"`` and ``"full_loss_step"``. Without `every` each is read once after every multiple if the
+            budget affords it, of which what it leaves to readings gives these 0.4, 0.2, 0.1 and 0.1 at most.
         budget: what the monitor may add to the time of training (readings at the end excepted), its hooks, rows and
             looks at the clock included. First readings of sharpness are taken at once where that takes less than half
             a second (by the square less below 0.05), as an advance: later ones wait until it is paid back. Unused with

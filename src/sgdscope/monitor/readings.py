@@ -22,6 +22,7 @@ from sgdscope.measure import (
     spectrum,
 )
 from sgdscope.measure.batch_sharpness import chain_refusal
+from sgdscope.monitor.along_gradient import line_row, step_row
 from sgdscope.monitor.optimizers import description, learning_rate
 from sgdscope.monitor.portion import affordable, portion
 from sgdscope.per_sample.gram import layers_refusal
@@ -30,8 +31,9 @@ from sgdscope.vectors import Vector, dot
 from sgdscope.what_if import edge_map
 
 NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction", "gradient_noise")
-ON_DEMAND = ("edge_map", "spectrum")
-"""What is read at the end only, unless asked for: the what-if map, and the shape of the curvature."""
+ON_DEMAND = ("edge_map", "spectrum", "batch_line", "full_loss_step")
+"""What is read at the end only, unless asked for: the what-if map, the shape of the curvature, and what a batch's own
+gradient does to its loss and to that of all data."""
 ANY_BATCH = ("lambda_max", "gradient_noise", "spectrum")
 """Those that do not ask for the batch size."""
 SHAPE = ("spectrum", "noise_covariance")
@@ -70,6 +72,7 @@ BY_HAND, BY_GRAPH = Depth(8, 30, 2, 120), Depth(4, 16, 2, 1500)
 """Where products with the Hessian are taken by hand, at about a gradient each; and where torch takes them, at two or
 three, for models whose many small operations take several times what their arithmetic would (measured: a character
 transformer, a residual network)."""
+_NO_BATCH_SIZE = "the batch size is not known: give batch_size, or call observe(batch) in the loop"
 _MEMORY = 1 << 32
 """Bytes that those may take."""
 _FEWEST = 64
@@ -102,6 +105,10 @@ class Readings:
             found = self.edge_map(step, batch_size)
             if found is not None:
                 yield found
+        elif name in ("batch_line", "full_loss_step"):
+            found = self.along_gradient(name, step, batch_size, careful=careful)
+            if found is not None:
+                yield found
         else:
             yield self.take(name, step, batch_size, careful=careful)
 
@@ -118,8 +125,7 @@ class Readings:
             samples = self._samples(1024 if careful else 256)
             return gradient_noise(self.risk, samples=samples, generator=self.generator(5, step))
         if batch_size is None:
-            reason = "the batch size is not known: give batch_size, or call observe(batch) in the loop"
-            return Estimate.failed(name, reason)
+            return Estimate.failed(name, _NO_BATCH_SIZE)
         if name == "batch_sharpness":
             self._sharpness = batch_sharpness(
                 self.risk, batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
@@ -146,6 +152,33 @@ class Readings:
             nesterov=optimizer["method"] == "nesterov", max_cost=self.map_cost, known=self._sharpness,
             replacement=self.replacement, generator=self.generator(4, step),
         ).estimate  # fmt: skip
+
+    def along_gradient(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Estimate | None:
+        """Losses along one batch's gradient, or the best full-loss step along such; None where it has no meaning.
+
+        The batch followed is the same at every reading of a run. Learning rates are its unit where steps are those of
+        SGD; for other optimizers the best full-loss step has none.
+        """
+        if batch_size is None:
+            return Estimate.failed(name, _NO_BATCH_SIZE)
+        if batch_size >= self.risk.size and (name == "batch_line" or not self.replacement):
+            return None
+        optimizer, lr = description(self.optimizer, full_batch=False), learning_rate(self.optimizer)
+        sgd = lr > 0 and optimizer["method"] in ("sgd", "momentum", "nesterov")
+        trained_on = step * batch_size
+        if name == "batch_line":
+            return line_row(self.risk, batch_size, lr if sgd else None, trained_on, self.generator(11, 0))
+        if not sgd:
+            return None
+        return step_row(
+            self.risk, batch_size, lr, momentum=optimizer["momentum"], replacement=self.replacement, careful=careful,
+            product=self.product, samples_trained_on=trained_on, generator=self.generator(12, step),
+        )  # fmt: skip
+
+    @property
+    def product(self) -> float:
+        """About what a product with the Hessian takes, in gradients."""
+        return 1.0 if self.depth is BY_HAND else 3.0
 
     @property
     def map_cost(self) -> float:

@@ -11,7 +11,7 @@ READINGS = {
     "batch_sharpness": 0.46, "lambda_max": 0.39, "gradient_noise_interaction": 0.07, "gradient_noise": 0.08,
 }  # fmt: skip
 """How the heavier measurements divide what the budget leaves them, once everything else is paid."""
-ASKED = {"spectrum": 0.4, "edge_map": 0.2}
+ASKED = {"spectrum": 0.4, "edge_map": 0.2, "batch_line": 0.1, "full_loss_step": 0.1}
 """Shares that those read only at the end take of all that, where they were asked for along the run."""
 AGAIN = {"batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0, "gradient_noise": 0.33}
 """What a second reading is expected to take, in first ones: those hold work done only once, or start from nothing."""

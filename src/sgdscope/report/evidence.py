@@ -18,6 +18,8 @@ MOST = 200
 _OPEN = 8  # failures shown without a click
 _SPENT_ON = {"training loss": "loss"}
 """Names under which the monitor counts time, where they are not those of the rows."""
+_FULL_NAMES = ("noise_covariance", "batch_line", "full_loss_step")
+"""Rows whose companions are told apart by the name of the row."""
 
 Readings = dict[str, list[tuple[int, Estimate]]]
 
@@ -25,13 +27,13 @@ Readings = dict[str, list[tuple[int, Estimate]]]
 def readings(run: Run) -> Readings:
     """All rows by quantity, companions measured on the same draws included.
 
-    Those of the noise covariance bear its name as well: their own (slope, loss, …) say too little alone.
+    Those of some rows bear the row's name as well: their own (slope, loss, …) say too little alone.
     """
     found: Readings = {}
     for step, _, estimate in run.rows:
         found.setdefault(estimate.name, []).append((step, estimate))
         for name, companion in estimate.beside.items():
-            full_name = f"{estimate.name}.{name}" if estimate.name == "noise_covariance" else name
+            full_name = f"{estimate.name}.{name}" if estimate.name in _FULL_NAMES else name
             found.setdefault(full_name, []).append((step, companion))
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 EOSS = "Andreyev & Beneventano 2412.20553"
 NOISE = "McCandlish et al. 1812.06162"
 COVARIANCE = "Xie, Sato & Sugiyama 2002.03495"
+STEPS = "Sandler et al. 2301.02312"
 DENSITY = "Ubaru, Chen & Saad 2017; for networks Ghorbani et al. 1901.10159"
 
 
@@ -174,6 +175,54 @@ GLOSSARY: dict[str, Entry] = {
         "share of the noise along the top eigenvectors", "Σ_j Σ_jj / tr Σ.", "derived here"
     ),
     "noise_covariance.loss": Entry("loss of the samples of the noise covariance", "Mean loss of the samples drawn."),
+    "batch_line": Entry(
+        "best single step of a batch for itself",
+        "The step α at which the loss of one batch is lowest along minus its own gradient, θ − α g_b; the same batch "
+        "at every reading of a run.",
+        f"{STEPS}, Sec. 3",
+        "Of one batch: others differ. Where steps are those of SGD it is in learning rates.",
+    ),
+    "batch_line.loss_before": Entry("loss of that batch before the step", "L_b(θ).", STEPS),
+    "batch_line.loss_reached": Entry(
+        "loss of that batch at its best step", "L_b(θ − α g_b) at the best α, as measured there.", f"{STEPS}, Sec. 3"
+    ),
+    "batch_line.curvature": Entry(
+        "curvature of that batch's loss along its gradient", "g_bᵀ H_b g_b / ‖g_b‖².", STEPS, curvature=True
+    ),
+    "batch_line.batch_r_squared": Entry(
+        "R² of a parabola, that batch",
+        "Share of the variance of its losses along the line that a parabola holds; 1 for a quadratic.",
+        f"{STEPS}, Sec. 3",
+    ),
+    "batch_line.unseen_r_squared": Entry(
+        "R² of a parabola, unseen batches", "The same for the mean loss of batches that had no part in the gradient."
+    ),
+    "batch_line.full_r_squared": Entry("R² of a parabola, all data", "The same for the loss of all data."),
+    "batch_line.best_unseen_step": Entry(
+        "best step along that gradient for unseen batches", "Where the parabola of their mean loss is lowest."
+    ),
+    "batch_line.best_full_step": Entry(
+        "best step along that gradient for all data", "Where the parabola of the loss of all data is lowest."
+    ),
+    "full_loss_step": Entry(
+        "best step along a batch's gradient for all data",
+        "α_L / lr with α_L = E[∇L · g_b] / E[g_bᵀ H g_b], H of all data: where the loss of all data is lowest along a "
+        "batch's gradient, in learning rates.",
+        f"derived here for the per-batch quadratics of {STEPS}, Sec. 4",
+        "½ in the mean over the path of a settled run of plain SGD, about ½ / (1 − momentum) with momentum; one point "
+        "scatters around that. It is 1 / lr over the gradient-noise interaction.",
+    ),
+    "full_loss_step.squared_gradient": Entry(
+        "squared gradient of all data", "‖∇L‖², the numerator of the best full-loss step."
+    ),
+    "full_loss_step.curvature": Entry(
+        "curvature along batch gradients", "E[g_bᵀ H g_b], its denominator, with H of all data."
+    ),
+    "full_loss_step.departure": Entry(
+        "departure from the quadratic",
+        "By how much the loss of all data after steps of the learning rate differs in mean from the parabola, in parts "
+        "of its curved term; 0 for a quadratic.",
+    ),
     "loss": Entry(
         "training loss",
         "Mean of the loss of the batches trained on since the last row.",

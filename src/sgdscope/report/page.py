@@ -29,6 +29,7 @@ def render(run: Run) -> str:
         sections.stability(run, standing, units),
         sections.loss(run, units),
         sections.noise_scale(run),
+        sections.along_gradient(run),
         sections.noise_shape(run),
         sections.spectrum(run, units),
         sections.verdicts(standing) if run.rows else Html(""),

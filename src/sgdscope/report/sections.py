@@ -7,9 +7,10 @@ from itertools import takewhile
 
 from sgdscope.edge_map import EdgeMap
 from sgdscope.estimate import Estimate
+from sgdscope.gradient_steps import BatchLine, FullLossStep
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing
-from sgdscope.report import edge_map_figure, noise_figure, spectrum_figure
+from sgdscope.report import batch_line_figure, edge_map_figure, noise_figure, spectrum_figure
 from sgdscope.report.advice import SPIKE, advice, has_edge, outlook
 from sgdscope.report.chart import Chart
 from sgdscope.report.figures import LINE_POINTS, caption, loss_chart, noise_scale_chart, stability_chart
@@ -225,6 +226,19 @@ def noise_shape(run: Run) -> Html:
     lead, more = noise_figure.caption(found)
     shown = _figure(noise_figure.noise_chart(found), more)
     return section("noise-shape", "Noise against curvature", shown, text(lead))
+
+
+def along_gradient(run: Run) -> Html:
+    """What a step along a batch's gradient does to that batch, to others and to all data."""
+    line, full = BatchLine.of(run), FullLossStep.of(run)
+    if line is None and full is None:
+        return Html("")
+    lead, more = batch_line_figure.caption(line, full)
+    more = f"{more} Source: {batch_line_figure.SOURCE}."
+    body = Html(f'<p class="note">{text(more, 1000)}</p>')
+    if line is not None:
+        body = _figure(batch_line_figure.batch_line_chart(line), more)
+    return section("batch-line", "One step, three losses", body, tied(lead))
 
 
 def _figure(chart: Chart, words: str) -> Html:
