@@ -146,6 +146,25 @@ def test_edge_learning_rates_carry_their_errors(tmp_path):
     assert found == ", ".join(edges) + " (now 0.0007 at 8)"
 
 
+@pytest.mark.parametrize(
+    ("best", "momentum", "said"),
+    [
+        (2.63, 0.0, "0.49 ± 0.02 of the learning rate for the full loss (½ in the mean where settled); "
+                    "one batch itself goes on falling for 2.6 learning rates"),
+        (0.3017, 0.0, "0.49 ± 0.02 of the learning rate for the full loss (½ in the mean where settled); "
+                      "one batch itself is lowest at 0.30"),
+        (None, 0.9, "0.49 ± 0.02 of the learning rate for the full loss (5 in the mean where settled)"),
+    ],
+)  # fmt: skip
+def test_the_best_step_along_a_batch(tmp_path, best, momentum, said):
+    settings = {"lr": 0.1, "batch_size": 8, "expected": 0.5 / (1 - momentum)}
+    rows = [Estimate("full_loss_step", 0.4873, 0.0213, settings=settings)]
+    if best is not None:
+        curves = {name: [1.0, 0.5, 2.0] for name in ("batch", "unseen", "full")} | {"steps": [0.0, 1.0, 2.0]}
+        rows.append(Estimate("batch_line", best, settings={"lr": 0.1, "curves": curves}))
+    assert line(summary(recorded(tmp_path / "a", changes=rows)), "best step along a batch") == said
+
+
 def test_no_negative_curvature(tmp_path):
     share = Estimate("negative_share", 0.0, 0.0)
     with RunWriter.create(tmp_path / "a", {}) as writer:

@@ -55,10 +55,11 @@ class BatchLine:
         if not isinstance(curves, dict) or not _drawable(row.value):
             return None
         rows = [curves.get(name) for name in ("steps", "batch", "unseen", "full")]
-        if not all(isinstance(each, list) and 3 <= len(each) <= _MOST for each in rows):
+        lengths = {len(each) if isinstance(each, list) else 0 for each in rows}
+        if len(lengths) > 1 or not 3 <= min(lengths) <= _MOST:
             return None
-        points = [at for at in zip(*rows, strict=False) if all(map(_drawable, at))]
-        if len(points) < 3 or any(a[0] >= b[0] for a, b in pairwise(points)):
+        points = [at for at in zip(*rows, strict=True) if all(map(_drawable, at))]
+        if len(points) < 3 or points[0][0] < 0 or any(a[0] >= b[0] for a, b in pairwise(points)):
             return None
         steps, batch, unseen, full = zip(*points, strict=True)
         return cls(row, step, steps, batch, unseen, full, bool(row.settings.get("lr")))

@@ -10,7 +10,7 @@ from sgdscope.regime import Standing
 
 
 def summary(run: Run) -> str:
-    """Regime, the gauges in edge units, what two usual changes would do, noise, steps and curvature, cost of watching."""
+    """Regime, the gauges in edge units, what two usual changes would do, noise, steps, curvature, cost of watching."""
     standing = run.standing()
     lines = [standing.headline]
     rows = [*_gauges(run, standing), *_changes(standing), *_edges(run)]

@@ -149,6 +149,52 @@ def shaped(writer: RunWriter) -> None:
     shape(writer)
 
 
+def line(*, batch: float = 2.6, full: float = 0.5, reach: float = 5.2, lr: float | None = LR) -> Estimate:
+    """The row of a batch line of parabolas lowest at `batch` and `full`."""
+    steps = [reach * i / 16 for i in range(17)]
+    curves = {
+        "steps": steps, "batch": [0.02 + 0.03 * (x / batch - 1) ** 2 for x in steps],
+        "unseen": [0.07 + 0.002 * x**2 for x in steps], "unseen_error": [0.01] * 17,
+        "full": [0.06 + 0.002 * (x - full) ** 2 for x in steps],
+    }  # fmt: skip
+    beside = {
+        "loss_before": Estimate("loss_before", 0.05, unit="loss"),
+        "loss_reached": Estimate("loss_reached", 0.02, residual=0.0001, unit="loss"),
+        "batch_r_squared": Estimate("batch_r_squared", 0.9987),
+    }
+    settings = {"batch_size": 8, "lr": lr, "samples": 256, "of": 256, "curves": curves}
+    return Estimate("batch_line", batch, residual=0.001, cost=9, settings=settings, beside=beside)
+
+
+def step(ratio: float, *, lr: float = LR, error: float = 0.05, expected: float = 0.5) -> Estimate:
+    """The row of a best full-loss step."""
+    beside = {
+        "squared_gradient": Estimate("squared_gradient", 0.1 * ratio * lr, 0.0),
+        "curvature": Estimate("curvature", 0.1, 0.01),
+    }
+    settings = {"batch_size": 8, "lr": lr, "expected": expected}
+    return Estimate("full_loss_step", ratio, error, count=48, cost=60, settings=settings, beside=beside)
+
+
+def stepped(writer: RunWriter) -> None:
+    fill(writer)
+    for index in range(41):
+        writer.append(500 * index, step(0.5 + 0.1 * (-1) ** index))
+    writer.append(20000, line())
+
+
+def hostile_steps(writer: RunWriter) -> None:
+    one_point(writer)
+    good = line().settings["curves"]
+    for what in (HOSTILE, {}, None, [1e308] * 17, [HOSTILE] * 17, [0.0] * 17, [1.0], [-1.0, 0.0, 1.0]):
+        for curves in (what, *({**good, name: what} for name in good)):
+            settings = {"curves": curves, "lr": what, "expected": what, "samples": what, "of": what}
+            companion = {"loss_before": Estimate("loss_before", 1e308), "curvature": Estimate("curvature", -1e308)}
+            for value in (1e308, 0.0, (1.0, 2.0), 0.5):
+                writer.append(5, Estimate("batch_line", value, settings=settings, beside=companion))
+                writer.append(5, Estimate("full_loss_step", value, 1e308, settings=settings, beside=companion))
+
+
 def hostile_shape(writer: RunWriter) -> None:
     one_point(writer)
     bad = [HOSTILE, {}, None, [[1e308]]]
@@ -215,6 +261,8 @@ SITUATIONS: dict[str, tuple[dict[str, object], Filler, str]] = {
     "changing_rate": (manifest(), changing_rate, "finished"),
     "mapped": (manifest(), mapped, "finished"),
     "shaped": (manifest(), shaped, "finished"),
+    "stepped": (manifest(), stepped, "finished"),
+    "hostile_steps": (manifest(), hostile_steps, "finished"),
     "hostile_shape": (manifest(), hostile_shape, "finished"),
     "schedule": (manifest(), schedule, "finished"),
     "adamw": (manifest("adamw"), lambda w: fill(w, theory=False), "finished"),

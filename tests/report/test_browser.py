@@ -52,6 +52,8 @@ def test_the_page_loads_clean_at_every_width(browser: chromium.Browser, tmp_path
             expected.add("Loss along the run")
         if "edge_map" in run:
             expected.add("What-if map")
+        if situation == "stepped":
+            expected.add("Losses along a batch's gradient")
         if situation in ("shaped", "hostile_shape"):
             expected |= {"Noise against curvature", "Spectrum of the Hessian"}
         if situation == "shaped":

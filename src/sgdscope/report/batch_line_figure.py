@@ -34,8 +34,8 @@ def batch_line_chart(found: BatchLine) -> Chart:
     largest = max(max(losses) for _, _, losses, _, _ in curves)
     least = min(0.0, *(min(losses) for _, _, losses, _, _ in curves))
     start = max(losses[0] for _, _, losses, _, _ in curves)
-    high = min(largest, max(_TOP * start, start + 1e-30))
-    top = high + 0.16 * (high - least)
+    high = min(largest, _TOP * start) if start > 0 else largest
+    top = high + 0.16 * (high - least) if high > least else least + 1
 
     def draw(axes: Axes, wide: bool) -> None:
         axes.set_xlim(0, float(at[-1]))
