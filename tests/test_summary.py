@@ -153,7 +153,7 @@ def test_edge_learning_rates_carry_their_errors(tmp_path):
                     "one batch itself goes on falling for 2.6 learning rates"),
         (0.3017, 0.0, "0.49 ± 0.02 of the learning rate for the full loss (½ in the mean where settled); "
                       "one batch itself is lowest at 0.30"),
-        (None, 0.9, "0.49 ± 0.02 of the learning rate for the full loss (5 in the mean where settled)"),
+        (None, 0.9, "0.49 ± 0.02 of the learning rate for the full loss (about 5 in the mean where settled)"),
     ],
 )  # fmt: skip
 def test_the_best_step_along_a_batch(tmp_path, best, momentum, said):

@@ -104,12 +104,13 @@ def _steps(run: Run) -> list[tuple[str, str]]:
     """How far along a batch's gradient the loss of all data falls, and that of the batch itself."""
     said, full, line = [], FullLossStep.of(run), BatchLine.of(run)
     if full is not None:
-        expected = "½" if full.expected == 0.5 else f"{full.expected:.3g}"
+        expected = "½" if full.expected == 0.5 else f"about {full.expected:.3g}"
         shown = f"{_glance(full.estimate)} of the learning rate for the full loss"
         said.append(f"{shown} ({expected} in the mean where settled)")
     if line is not None and line.in_learning_rates:
         best = f"{line.best:.2f}" if 0.095 <= line.best < 1 else f"{line.best:.2g}"
-        words = f"goes on falling for {best} learning rates" if line.best > 1 else f"is lowest at {best}"
+        far = line.best > max(1.0, float(full.estimate) if full is not None else 0.0)
+        words = f"goes on falling for {best} learning rates" if far else f"is lowest at {best}"
         said.append(f"one batch itself {words}")
     return [("best step along a batch", "; ".join(said))] if said else []
 

@@ -84,6 +84,15 @@ def test_the_finding_comes_first(tmp_path: Path, ratios: tuple[float, ...], said
     assert "2301.02312, Sec. 3" in sections.along_gradient(run)
 
 
+def test_with_momentum_the_claim_is_one_of_small_learning_rates(tmp_path: Path) -> None:
+    rows = [step(3 + 0.1 * (-1) ** i, expected=5.0) for i in range(4)]
+    with RunWriter.create(tmp_path / "a", manifest("momentum", 0.9)) as writer:
+        for index, row in enumerate(rows):
+            writer.append(100 + index, row)
+    lead, _ = batch_line_figure.caption(None, FullLossStep.of(open_run(tmp_path / "a")))
+    assert lead.endswith("of the learning rate: less than the 5 of a settled run at small learning rates.")
+
+
 def test_the_page_shows_picture_source_and_definitions(tmp_path: Path) -> None:
     run = make(tmp_path, "stepped")
     page = render(run)

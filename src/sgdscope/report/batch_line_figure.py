@@ -81,10 +81,11 @@ def caption(found: BatchLine | None, full: FullLossStep | None) -> tuple[str, st
 def _full_in_words(full: FullLossStep) -> str:
     shown = with_doubt(float(full.estimate), first(full.estimate.standard_error), digits=1)
     expected = "½" if full.expected == 0.5 else f"{full.expected:.3g}"
+    assumed = "whose batches are drawn independently" if full.expected == 0.5 else "at small learning rates"
     meaning = {
         "settled": f", as where a run has settled ({expected})",
         "larger": f": more than {expected}, as where a run still makes progress",
-        "smaller": f": less than the {expected} of a settled run whose batches are drawn independently",
+        "smaller": f": less than the {expected} of a settled run {assumed}",
     }.get(full.verdict, f"; a settled run has {expected} in the mean")
     return f"Along a batch's gradient the loss of all data is lowest at {shown} of the learning rate{meaning}."
 
