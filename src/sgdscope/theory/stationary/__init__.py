@@ -5,6 +5,7 @@ with its phases, its equation of motion and the threshold of real, discrete step
 is shared between wells (Dai & Zhu, arXiv 2112.00987; Xie, Sato & Sugiyama, arXiv 2002.03495).
 """
 
+from sgdscope.theory.stationary.closed_form_mode import nonzero_mode
 from sgdscope.theory.stationary.discrete_threshold import discrete_correction, discrete_critical_temperature
 from sgdscope.theory.stationary.dynamics import DiagonalDynamics
 from sgdscope.theory.stationary.fluctuations import (
@@ -30,7 +31,6 @@ from sgdscope.theory.stationary.phases import (
     divergence_temperature,
     mode_temperature,
     moment_identity,
-    nonzero_mode,
     regime,
 )
 from sgdscope.theory.stationary.splitting import probability_of_learning

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sgdscope.theory.stationary.closed_form_mode import nonzero_mode
 from sgdscope.theory.stationary.coordinates import Interval
 from sgdscope.theory.stationary.dynamics import DiagonalDynamics, plain
 from sgdscope.theory.stationary.fate import Collapse, Living, fate
 from sgdscope.theory.stationary.noise import DiagonalNoise
-from sgdscope.theory.stationary.nonzero_mode import nonzero_mode
 from sgdscope.theory.stationary.panels import Panels
 from sgdscope.theory.stationary.profile import Profile
 from sgdscope.theory.stationary.zero_flux import ZeroFlux

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdscope.theory.prediction import Prediction
+from sgdscope.theory.stationary.closed_form_mode import check_temperature, nonzero_mode
 from sgdscope.theory.stationary.law import DiagonalLaw
 from sgdscope.theory.stationary.noise import DiagonalNoise
-from sgdscope.theory.stationary.nonzero_mode import check_temperature, nonzero_mode
 
 SOURCE = "Ziyin, Li & Ueda, arXiv 2308.06671"
 UNIT = "learning rate / batch size"
