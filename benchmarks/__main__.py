@@ -16,13 +16,8 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.harness import Row
+from benchmarks.pages import NAMES
 
-NAMES = (
-    "batch_sharpness", "lambda_max", "lambda_max_tracking", "top_eigenvalues", "hessian_product", "gradient_noise",
-    "trace", "what_if_map", "memory", "streaming_edge_ratio", "monitor_overhead", "import_time",
-    "ensemble", "ensemble_rivals", "ensemble_sgd", "ensemble_torch",
-    "fokker_planck_line", "averages", "fokker_planck_plane", "path",
-)  # fmt: skip
 PACKAGES = (
     "sgdscope",
     "torch",

@@ -9,6 +9,12 @@ from typing import Any
 
 from benchmarks.harness import Row
 
+NAMES = (
+    "batch_sharpness", "lambda_max", "lambda_max_tracking", "top_eigenvalues", "hessian_product", "gradient_noise",
+    "trace", "what_if_map", "memory", "streaming_edge_ratio", "monitor_overhead", "import_time",
+    "ensemble", "ensemble_rivals", "ensemble_sgd", "ensemble_torch",
+    "fokker_planck_line", "averages", "fokker_planck_plane", "path",
+)  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 KEPT = PAGE.with_suffix(".json")
 HEAD = """# Benchmarks
@@ -25,8 +31,6 @@ def keep(name: str, measured: dict[str, Any]) -> None:
     there = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     there[name] = measured
     KEPT.write_text(json.dumps(there, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    from benchmarks.__main__ import NAMES
-
     sections = [section(one, there[one]) for one in NAMES if one in there]
     PAGE.write_text("\n".join([HEAD, *(f"{text}\n" for text in sections)]), encoding="utf-8")
 

@@ -5,6 +5,7 @@ alone; results are then the same to the last bit whatever does the work, as they
 """
 
 from sgdscope.executors.outcomes import Outcome, TaskError, in_order, outcomes
-from sgdscope.executors.pool import Executor, WorkerLostError
+from sgdscope.executors.pool import Executor
+from sgdscope.executors.workers import WorkerLostError
 
 __all__ = ["Executor", "Outcome", "TaskError", "WorkerLostError", "in_order", "outcomes"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from sgdscope.executors.pool import WorkerLostError
+from sgdscope.executors.workers import WorkerLostError
 
 
 class Cluster:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from sgdscope.executors.pool import Executor, Pool, WorkerLostError, pool
+from sgdscope.executors.pool import Executor, Pool, pool
+from sgdscope.executors.workers import WorkerLostError
 
 Task = TypeVar("Task")
 Value = TypeVar("Value")

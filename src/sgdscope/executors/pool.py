@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any, Protocol
 
+from sgdscope.executors.workers import WorkerLostError, cores
+
 Executor = Any
 """What may be asked to run tasks: None for a process on each core, a number of processes (0: this one, task by task),
 the address of a Dask scheduler such as ``"tcp://10.0.0.1:8786"``, a Dask client, or a `concurrent.futures.Executor`."""
-
-
-class WorkerLostError(RuntimeError):
-    """The process that did a task ended before the task did: killed, out of memory, or its machine went away."""
 
 
 class Pool(Protocol):
@@ -50,11 +47,6 @@ def pool(executor: Executor) -> Pool:
         f"expected a number of processes ≥ 0, the address of a Dask scheduler such as 'tcp://10.0.0.1:8786', or an "
         f"executor, got {executor!r}"
     )
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Here:
