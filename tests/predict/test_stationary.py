@@ -23,7 +23,8 @@ def test_two_layers_on_gaussian_data():
 
 
 def test_other_depths():
-    assert float(rows(stationary(0.05, depth=0).tables[0])["standard deviation"]) == pytest.approx(0.0555555556**0.5, rel=1e-5)
+    spread = float(rows(stationary(0.05, depth=0).tables[0])["standard deviation"])
+    assert spread == pytest.approx(0.0555555556**0.5, rel=1e-5)
     deep = stationary(0.05, depth=float("inf"), width=0.5)
     assert rows(deep.tables[0])["falls at large weights as"] == "|v|^−5"
     assert len(deep.tables) == 1
