@@ -30,7 +30,8 @@ def keep(name: str, measured: dict[str, Any]) -> None:
     """Put one benchmark into the page, in place of what was there of it."""
     there = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     there[name] = measured
-    KEPT.write_text(json.dumps(there, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    # numpy has truth values of its own
+    KEPT.write_text(json.dumps(there, indent=1, ensure_ascii=False, sort_keys=True, default=bool) + "\n", encoding="utf-8")
     sections = [section(one, there[one]) for one in NAMES if one in there]
     PAGE.write_text("\n".join([HEAD, *(f"{text}\n" for text in sections)]), encoding="utf-8")
 
