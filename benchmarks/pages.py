@@ -31,7 +31,8 @@ def keep(name: str, measured: dict[str, Any]) -> None:
     there = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     there[name] = measured
     # numpy has truth values of its own
-    KEPT.write_text(json.dumps(there, indent=1, ensure_ascii=False, sort_keys=True, default=bool) + "\n", encoding="utf-8")
+    text = json.dumps(there, indent=1, ensure_ascii=False, sort_keys=True, default=bool)
+    KEPT.write_text(text + "\n", encoding="utf-8")
     sections = [section(one, there[one]) for one in NAMES if one in there]
     PAGE.write_text("\n".join([HEAD, *(f"{text}\n" for text in sections)]), encoding="utf-8")
 
