@@ -24,6 +24,7 @@ from sgdscope.measure.sam_sharpness import sam_sharpness
 from sgdscope.measure.second_moment import second_moment_contraction
 from sgdscope.measure.spectral_density import SpectralDensity, spectral_density
 from sgdscope.measure.spectrum import spectrum
+from sgdscope.measure.symmetries import Symmetries, Symmetry, charges, symmetries
 from sgdscope.measure.trace import gauss_newton_trace, hessian_trace
 
 __all__ = [
@@ -33,11 +34,14 @@ __all__ = [
     "LossCurves",
     "Plane",
     "SpectralDensity",
+    "Symmetries",
+    "Symmetry",
     "barrier",
     "batch_line",
     "batch_path",
     "batch_sharpness",
     "batch_sharpness_curve",
+    "charges",
     "chord",
     "critical_sharpness",
     "edge_ratio",
@@ -61,4 +65,5 @@ __all__ = [
     "second_moment_contraction",
     "spectral_density",
     "spectrum",
+    "symmetries",
 ]

@@ -1,0 +1,125 @@
+"""Symmetry: a continuous symmetry of the loss that multiplies parameters, its charges and how well it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sgdscope.measure.symmetries.part import Part
+
+Status = Literal["exact", "up to eps", "rejected"]
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetry:
+    """One generator A per unit: the loss of every sample is the same at ``e^{λA} θ``.
+
+    Attributes:
+        name: the layers that write the rescaled activations → those that read them.
+        kind: ``rescaling`` (u → λu, w → w/λ), ``scale invariance`` (u → λu) or ``custom``.
+        units: neurons, channels or groups of them that are rescaled one by one.
+        parts: slices of parameters, u (power +1, the reading side) before w (power −1, the writing side, with biases).
+        charges: θᵀAθ of each unit, ‖u‖² − ‖w‖² for a rescaling; what gradient flow conserves.
+        residual: largest of |u·∇_u ℓ − w·∇_w ℓ| over the samples, relative to the largest |u·∇_u ℓ| + |w·∇_w ℓ|, for
+            the worst unit; for a scale invariance relative to the sum of magnitudes of its terms. None if no gradient
+            reaches any unit, or if it was not looked at.
+        difference: largest relative change of the outputs (and losses) when units are really rescaled, by 2 and ½ in
+            turn; None if it was not tried because the residual had rejected it.
+        silent: units that no gradient reaches in the samples looked at, such as dead ReLUs.
+        status: ``exact``; ``up to eps``: exact but for the small number a norm adds to the variance; ``rejected``.
+        reason: why it is rejected, or what to bear in mind.
+    """
+
+    name: str
+    kind: str
+    units: int
+    parts: tuple[Part, ...]
+    charges: tuple[float, ...] = ()
+    residual: float | None = None
+    difference: float | None = None
+    silent: int = 0
+    status: Status = "exact"
+    reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is exact, or exact but for a norm's eps."""
+        return self.status != "rejected"
+
+    @property
+    def u(self) -> tuple[Part, ...]:
+        """The side that is multiplied by λ."""
+        return tuple(p for p in self.parts if not isinstance(p.power, float) or p.power > 0)
+
+    @property
+    def w(self) -> tuple[Part, ...]:
+        """The side that is divided by λ."""
+        return tuple(p for p in self.parts if isinstance(p.power, float) and p.power < 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetries(Sequence[Symmetry]):
+    """All symmetries that were proposed, with those that failed; printed as a table.
+
+    Attributes:
+        found: in the order of the model.
+        samples: how many losses each was verified on.
+        cost: gradient evaluations spent, of one sample (or batch) each.
+        notes: what to bear in mind.
+    """
+
+    found: tuple[Symmetry, ...]
+    samples: int = 0
+    cost: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def holding(self) -> tuple[Symmetry, ...]:
+        """Those that hold."""
+        return tuple(s for s in self.found if s.holds)
+
+    @property
+    def rejected(self) -> tuple[Symmetry, ...]:
+        """Those that do not, each with its reason."""
+        return tuple(s for s in self.found if not s.holds)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """By place, or by name."""
+        if isinstance(index, str):
+            for symmetry in self.found:
+                if symmetry.name == index:
+                    return symmetry
+            raise KeyError(f"expected one of {', '.join(s.name for s in self.found)}, got {index!r}")
+        return self.found[index]
+
+    def __iter__(self) -> Iterator[Symmetry]:
+        return iter(self.found)
+
+    def __str__(self) -> str:
+        head = f"{len(self.holding)} symmetries hold, {len(self.rejected)} rejected, on {self.samples} samples"
+        if not self.found:
+            return "\n".join(["no symmetry proposed", *self.notes])
+        titles = ("layers", "kind", "units", "u × λ", "w ÷ λ", "charges", "residual", "verdict")
+        rows = [titles, *(_row(s) for s in self.found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
+        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([head, *lines, *self.notes])
+
+
+def _row(symmetry: Symmetry) -> tuple[str, ...]:
+    charges = symmetry.charges
+    low_high = f"{min(charges):.3g} … {max(charges):.3g}" if len(charges) > 1 else "".join(f"{c:.3g}" for c in charges)
+    return (
+        symmetry.name, symmetry.kind, str(symmetry.units), _slices(symmetry.u), _slices(symmetry.w), low_high,
+        "–" if symmetry.residual is None else f"{symmetry.residual:.1e}",
+        symmetry.status + (f": {symmetry.reason}" if symmetry.reason else ""),
+    )  # fmt: skip
+
+
+def _slices(parts: tuple[Part, ...]) -> str:
+    shown = ", ".join(p.slices for p in parts[:3])
+    return shown + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")

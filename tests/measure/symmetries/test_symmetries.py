@@ -1,0 +1,150 @@
+"""Symmetries: every exact one of a table of networks is found, no other is, and looking changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.measure.hostile import state_of
+from tests.measure.symmetries.networks import NETWORKS, Network
+from torch import nn
+
+from sgdscope import measure
+from sgdscope.measure.symmetries.candidate import Candidate
+from sgdscope.measure.symmetries.verify import difference
+from sgdscope.risk import Risk
+
+DTYPES = [torch.float64, torch.float32]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["double", "single"])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+def test_every_symmetry_is_found_and_no_false_one(network: Network, dtype: torch.dtype):
+    found = measure.symmetries(network.risk(dtype))
+    holding = {s.name: s.units for s in found.holding}
+    assert holding == {**network.exact, **network.up_to_eps}
+    assert {s.name for s in found.rejected} == set(network.rejected)
+    for s in found.rejected:
+        assert network.rejected[s.name] in s.reason
+    if dtype == torch.float64:
+        assert {s.name for s in found if s.status == "up to eps"} == set(network.up_to_eps)
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    for s in found.holding:
+        assert s.difference is not None
+        assert s.difference <= tolerance
+        assert s.residual <= tolerance or s.status == "up to eps"
+
+
+def by_name(name: str) -> Risk:
+    return next(n for n in NETWORKS if n.name == name).risk()
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_units_that_are_not_homogeneous_are_rejected_with_a_large_residual(name):
+    assert all(s.residual > 1e-2 for s in measure.symmetries(by_name(name)))
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet with BatchNorm", "dropout", "does not trace", "written forward"])
+def test_looking_changes_nothing(name):
+    risk = by_name(name)
+    for p in risk.parameters:
+        p.grad = torch.ones_like(p)
+    list(risk.model.modules())[-1].eval()
+    before, others = state_of(risk.model)
+    measure.charges(risk, measure.symmetries(risk))
+    after, others_after = state_of(risk.model)
+    assert [key for key, tensor in before.items() if not torch.equal(tensor, after[key])] == []
+    assert others == others_after
+
+
+def test_a_table_for_people():
+    text = str(measure.symmetries(by_name("mlp")))
+    assert text.startswith("2 symmetries hold, 0 rejected, on 16 samples")
+    assert "3.weight[:, i]" in text
+    assert "1.weight[i], 1.bias[i]" in text
+    assert "rejected: Tanh is not homogeneous" in str(measure.symmetries(by_name("tanh")))
+    assert str(measure.symmetries(by_name("products and constants"))) == "no symmetry proposed"
+
+
+def test_found_by_place_and_by_name():
+    found = measure.symmetries(by_name("mlp"))
+    assert found["3 → 5"] is found[1]
+    assert len(found) == 2
+    with pytest.raises(KeyError, match="1 → 3"):
+        found["nothing"]
+
+
+def test_without_its_bias_a_rescaling_is_none():
+    risk = by_name("mlp")
+    custom = {
+        "whole layer": {"1.weight": -1, "1.bias": -1, "3.weight": 1},
+        "one neuron": {
+            "1.weight": -torch.eye(6)[2][:, None], "1.bias": -torch.eye(6)[2], "3.weight": torch.eye(6)[2]
+        },
+        "bias forgotten": {"1.weight": -1, "3.weight": 1},
+    }  # fmt: skip
+    found = measure.symmetries(risk, custom=custom)
+    assert found["whole layer"].status == found["one neuron"].status == "exact"
+    assert found["bias forgotten"].status == "rejected"
+    assert found["bias forgotten"].residual > 1e-3
+    assert found["whole layer"].charges[0] == pytest.approx(sum(found["1 → 3"].charges), rel=1e-12)
+    assert found["one neuron"].charges[0] == pytest.approx(found["1 → 3"].charges[2], rel=1e-12)
+
+
+def test_powers_other_than_one():
+    """A matrix that acts twice divides the output by λ²."""
+    risk = by_name("tied back")
+    found = measure.symmetries(risk, custom={"twice": {"there.weight": -1, "head.weight": 2}})["twice"]
+    assert found.status == "exact"
+    norms = [p.detach().square().sum() for p in (risk.model.there.weight, risk.model.head.weight)]
+    assert found.charges[0] == pytest.approx(float(2 * norms[1] - norms[0]), rel=1e-12)
+
+
+def test_units_that_no_gradient_reaches_are_no_evidence():
+    risk = by_name("mlp")
+    with torch.no_grad():
+        risk.model[1].bias[:2] = -1e3
+    assert measure.symmetries(risk)["1 → 3"].silent == 2
+    with torch.no_grad():
+        risk.model[1].bias[:] = -1e3
+    found = measure.symmetries(risk)["1 → 3"]
+    assert found.status == "rejected"
+    assert "no evidence" in found.reason
+
+
+def test_a_function_of_parameters_has_only_custom_symmetries():
+    start = [torch.full((3,), 2.0).double(), torch.ones(3).double()]
+    risk = Risk.of_function(lambda theta: (theta[0] * theta[1] - 1).square().sum(), start)
+    assert len(measure.symmetries(risk)) == 0
+    found = measure.symmetries(risk, custom={"product": {"theta0": 1, "theta1": -1}, "one": {"theta0": 1}})
+    assert [s.status for s in found] == ["exact", "rejected"]
+    assert found[0].charges == (9.0,)
+
+
+def test_rescaling_is_seen_in_the_outputs():
+    risk = by_name("mlp")
+    parts = measure.symmetries(risk)["1 → 3"].parts
+    sample = risk.draw(4, torch.Generator().manual_seed(0))
+    assert difference(risk, Candidate("", "", 6, parts), [sample]) <= 1e-15
+    assert difference(risk, Candidate("", "", 6, parts[:1]), [sample]) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "at least 1 sample"),
+        ({"custom": {"a": {"nothing": 1}}}, "got 'nothing' in 'a'"),
+        ({"custom": {"a": {"1.weight": torch.ones(7, 7)}}}, "broadcast to"),
+        ({"custom": {"a": {"1.weight": float("nan")}}}, "finite powers"),
+        ({"custom": {"a": {"1.weight": 0}}}, "scales something"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        measure.symmetries(by_name("mlp"), **options)
+
+
+def test_low_precision_is_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).bfloat16()
+    risk = Risk(model, lambda m, b: m(b[0]).float().square().mean(), (torch.ones(8, 4).bfloat16(),))
+    with pytest.raises(ValueError, match="single or double precision"):
+        measure.symmetries(risk)
