@@ -96,6 +96,21 @@ class Permuted(nn.Module):
         return self.head(torch.relu(self.conv(x)).permute(0, 2, 3, 1).flatten(1))
 
 
+class Residual(nn.Module):
+    """A stream of one width through all blocks: its units can be scaled one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(SIDE**2, 5), nn.Linear(5, CLASSES)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 5)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x.flatten(1))
+        for block in self.blocks:
+            x = x + 0.5 * block(x)
+        return self.head(x)
+
+
 def frozen() -> nn.Module:
     model = perceptron("relu")
     model[1].weight.requires_grad_(False)
@@ -182,6 +197,11 @@ NETWORKS = [
     Network("norm without weights", lambda: rows(nn.LayerNorm(6, elementwise_affine=False)), {}, {"1 → 2": 1}),
     Network("dropout", lambda: rows(nn.Dropout(0.3)), {"1 → 4": 6}),
     Network("depthwise and grouped", depthwise, {"0 → 2": 4, "2 → 4": 8, "4 → 8": 6}),
+    Network("transposed convolution", lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.RReLU(), nn.ConvTranspose2d(4, 3, 3, stride=2), nn.ReLU(), nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(), nn.Linear(12, CLASSES)), {"0 → 2": 4, "2 → 6": 3}),
+    Network("residual", Residual, {
+        "stem and 2 more → blocks.0.0 and 2 more": 5, "blocks.0.0 → blocks.0.2": 4, "blocks.1.0 → blocks.1.2": 4}),
     Network("written forward", Written, {"conv → left and 1 more": 4}),
     Network("does not trace", Branching, {"body.1 → body.2.1": 5, "body.2.1 → body.4": 4}),
     Network("permuted", Permuted, {"conv → head": 1}),

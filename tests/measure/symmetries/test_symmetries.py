@@ -10,7 +10,7 @@ from torch import nn
 
 from sgdscope import measure
 from sgdscope.measure.symmetries.candidate import Candidate
-from sgdscope.measure.symmetries.verify import difference
+from sgdscope.measure.symmetries.verify import difference, rescaled
 from sgdscope.risk import Risk
 
 DTYPES = [torch.float64, torch.float32]
@@ -97,6 +97,38 @@ def test_powers_other_than_one():
     assert found.status == "exact"
     norms = [p.detach().square().sum() for p in (risk.model.there.weight, risk.model.head.weight)]
     assert found.charges[0] == pytest.approx(float(2 * norms[1] - norms[0]), rel=1e-12)
+
+
+def test_scale_invariance_given_by_hand():
+    risk = by_name("LayerNorm")
+    custom = {"before": {"1.weight": 1, "1.bias": 1}, "after": {"2.weight": 1, "2.bias": 1}}
+    found = measure.symmetries(risk, custom=custom)
+    assert found["before"].status == found["1 → 2"].status == "up to eps"
+    assert found["before"].residual == pytest.approx(found["1 → 2"].residual, rel=1e-6)
+    assert found["after"].status == "rejected"
+
+
+@pytest.mark.parametrize("network", [n for n in NETWORKS if n.exact], ids=lambda n: n.name)
+def test_any_positive_scales_leave_outputs_alone(network: Network):
+    risk = network.risk()
+    batch = risk.draw(8, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    found = measure.symmetries(risk)
+    for name in network.exact:
+        s = found[name]
+        scales = torch.empty(s.units, dtype=torch.float64).uniform_(0.3, 3, generator=generator)
+        moved = rescaled(risk, Candidate(name, s.kind, s.units, s.parts), scales)
+        assert risk.value(batch, at=moved) == pytest.approx(risk.value(batch), rel=1e-12)
+
+
+def test_columns_of_an_embedding():
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(7, 4), nn.ReLU(), nn.Flatten(), nn.Linear(20, 2)).double()
+    ids = torch.randint(7, (20, 5), generator=torch.Generator().manual_seed(0))
+    risk = Risk(model, lambda m, b: m(b[0]).square().sum(-1).mean(), (ids,))
+    found = measure.symmetries(risk)
+    assert [(s.name, s.units, s.status) for s in found] == [("0 → 3", 1, "exact")]  # columns are spread by flattening
 
 
 def test_units_that_no_gradient_reaches_are_no_evidence():

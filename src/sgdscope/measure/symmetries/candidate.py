@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -26,6 +27,12 @@ class Candidate:
     parts: tuple[Part, ...]
     norms: tuple[nn.Module, ...] = ()
     reason: str = ""
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether nothing is divided, or nothing multiplied, so that u·∇_u ℓ has nothing to balance it."""
+        powers = [torch.as_tensor(p.power) for p in self.parts]
+        return not (any(bool((p > 0).any()) for p in powers) and any(bool((p < 0).any()) for p in powers))
 
 
 def candidates_of(stream: Stream, parameters: Mapping[int, tuple[str, Tensor]]) -> list[Candidate]:

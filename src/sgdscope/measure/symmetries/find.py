@@ -12,6 +12,7 @@ from torch import Tensor
 from sgdscope.batches import Batch
 from sgdscope.measure.symmetries.candidate import Candidate, candidates_of
 from sgdscope.measure.symmetries.graph import graphs_of
+from sgdscope.measure.symmetries.operations import NORMS
 from sgdscope.measure.symmetries.part import Part, quadratic
 from sgdscope.measure.symmetries.stream import streams_of
 from sgdscope.measure.symmetries.symmetry import Status, Symmetries, Symmetry
@@ -48,7 +49,8 @@ def symmetries(
         risk: mode included: in train mode BatchNorm makes weights scale-invariant, in eval mode it does not.
         custom: further generators by name, diagonal, verified alike: ``{"mine": {"0.weight": 1, "2.weight": -1}}``.
         samples: number of samples, at least 1; all data where there are fewer.
-        tolerance: largest residual; 1e-10 in double precision, 1e-6 in single.
+        tolerance: largest residual; 1e-10 in double precision, 1e-6 in single. Where terms of a unit cancel, 16
+            roundings of the sum of their magnitudes are allowed on top: in single precision residuals may be larger.
         generator: of the samples.
 
     Cost: `samples` gradients of one sample (twice that with norms), and two losses of four samples per symmetry.
@@ -94,6 +96,7 @@ def _proposed(risk: Risk) -> list[list[Candidate]]:
 
 def _custom(risk: Risk, custom: Mapping[str, Generator]) -> list[Candidate]:
     parameters = dict(zip(risk.names, risk.parameters, strict=True))
+    norms = tuple(m for m in risk.model.modules() if isinstance(m, NORMS))
     made = []
     for name, diagonal in custom.items():
         parts = []
@@ -111,7 +114,7 @@ def _custom(risk: Risk, custom: Mapping[str, Generator]) -> list[Candidate]:
             parts.append(Part(key, tuple(like.shape), (), spread))
         if not any(bool(p.power.any()) for p in parts if isinstance(p.power, Tensor)):
             raise ValueError(f"expected a generator that scales something in {name!r}, got none or zeros")
-        made.append(Candidate(name, "custom", 1, tuple(parts)))
+        made.append(Candidate(name, "custom", 1, tuple(parts), norms))
     return made
 
 

@@ -25,7 +25,7 @@ LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
 NORMS: tuple[type[nn.Module], ...] = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 HOMOGENEOUS_MODULES: tuple[type[nn.Module], ...] = (
-    nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.ChannelShuffle, nn.PReLU,
+    nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.ChannelShuffle, nn.PReLU, nn.RReLU,
     _DropoutNd, _AvgPoolNd, _MaxPoolNd, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _ReflectionPadNd, _ReplicationPadNd,
     nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d,
 )  # fmt: skip

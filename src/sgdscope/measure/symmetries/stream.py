@@ -116,7 +116,7 @@ def _module(streams: _Streams, node: fx.Node, sources: list[fx.Node], module: nn
         streams.join(source, node)
     elif isinstance(module, op.POINTWISE_MODULES):
         streams.join(source, node)
-        streams.of(node).activations.append((type(module).__name__, module))
+        streams.of(node).activations.append((type(module).__name__, module.forward))  # past hooks
     else:
         _fix(streams, node, sources)
     return None

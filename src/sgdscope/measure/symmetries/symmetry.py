@@ -22,12 +22,13 @@ class Symmetry:
         parts: slices of parameters, u (power +1, the reading side) before w (power −1, the writing side, with biases).
         charges: θᵀAθ of each unit, ‖u‖² − ‖w‖² for a rescaling; what gradient flow conserves.
         residual: largest of |u·∇_u ℓ − w·∇_w ℓ| over the samples, relative to the largest |u·∇_u ℓ| + |w·∇_w ℓ|, for
-            the worst unit; for a scale invariance relative to the sum of magnitudes of its terms. None if no gradient
-            reaches any unit, or if it was not looked at.
+            the worst unit; where there is one side only, relative to the sum of magnitudes of its terms. None if no
+            gradient reaches any unit, or if it was not looked at.
         difference: largest relative change of the outputs (and losses) when units are really rescaled, by 2 and ½ in
             turn; None if it was not tried because the residual had rejected it.
         silent: units that no gradient reaches in the samples looked at, such as dead ReLUs.
-        status: ``exact``; ``up to eps``: exact but for the small number a norm adds to the variance; ``rejected``.
+        status: ``exact``; ``up to eps``: exact but for the small number a norm adds to the variance (single precision
+            may not see it); ``rejected``.
         reason: why it is rejected, or what to bear in mind.
     """
 
@@ -58,14 +59,14 @@ class Symmetry:
         return tuple(p for p in self.parts if isinstance(p.power, float) and p.power < 0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Symmetries(Sequence[Symmetry]):
-    """All symmetries that were proposed, with those that failed; printed as a table.
+    """All symmetries that were proposed, those that failed too; printed as a table.
 
     Attributes:
         found: in the order of the model.
         samples: how many losses each was verified on.
-        cost: gradient evaluations spent, of one sample (or batch) each.
+        cost: gradient evaluations spent, each of one sample (or small batch).
         notes: what to bear in mind.
     """
 
@@ -98,6 +99,9 @@ class Symmetries(Sequence[Symmetry]):
 
     def __iter__(self) -> Iterator[Symmetry]:
         return iter(self.found)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         head = f"{len(self.holding)} symmetries hold, {len(self.rejected)} rejected, on {self.samples} samples"

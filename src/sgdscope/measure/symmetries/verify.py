@@ -47,9 +47,8 @@ class Evidence:
             else:
                 (positive if part.power > 0 else negative).add_(contribution)
                 terms += part.sums(product.abs()).abs().cpu()
-        one_sided = self.candidate.kind == "scale invariance"
         self.gap = torch.maximum(self.gap, total.abs())
-        self.sides = torch.maximum(self.sides, terms if one_sided else positive.abs() + negative.abs())
+        self.sides = torch.maximum(self.sides, terms if self.candidate.one_sided else positive.abs() + negative.abs())
         self.terms = torch.maximum(self.terms, terms)
 
     @property
