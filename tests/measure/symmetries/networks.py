@@ -31,7 +31,8 @@ class Written(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.leaky_relu(self.conv(x), 0.1), 2).flatten(1)
-        return self.left(x) - 0.5 * self.right(x)
+        x = (x.reshape(x.shape[0], -1) + x) / 4
+        return self.left(x) - 0.5 * self.right(x + x)
 
 
 class Branching(nn.Module):

@@ -65,6 +65,12 @@ def test_a_table_for_people():
     assert str(measure.symmetries(by_name("products and constants"))) == "no symmetry proposed"
 
 
+def test_it_says_when_only_a_part_was_looked_at():
+    assert "does not trace" in measure.symmetries(by_name("does not trace")).notes[0]
+    assert measure.symmetries(by_name("mlp")).notes == ()
+    assert "BatchNorm in train mode" in str(measure.symmetries(by_name("BatchNorm after a bias")))
+
+
 def test_found_by_place_and_by_name():
     found = measure.symmetries(by_name("mlp"))
     assert found["3 → 5"] is found[1]

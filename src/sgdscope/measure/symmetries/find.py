@@ -64,7 +64,8 @@ def symmetries(
         raise ValueError("expected parameters in single or double precision, got a lower one, in which rounding looks "
                          "like a broken symmetry\nhint: verify model.float() and use its symmetries")  # fmt: skip
     tolerance = (1e-10 if rounding < 1e-12 else 1e-6) if tolerance is None else tolerance
-    proposals = [*_proposed(risk), *([c] for c in _custom(risk, custom or {}))]
+    proposed, untraced = _proposed(risk)
+    proposals = [*proposed, *([c] for c in _custom(risk, custom or {}))]
     drawn = samples_of(risk, samples, generator or torch.Generator().manual_seed(0))
     asked = [c for proposal in proposals for c in proposal if c.parts]
     norms = [norm for candidate in asked for norm in candidate.norms]
@@ -83,15 +84,18 @@ def symmetries(
             if verdicts[-1].holds:
                 break
         found.append(verdicts[-1] if verdicts[-1].holds else verdicts[0])
-    notes = ("each sample is a small batch: " + risk.mixing,) if risk.mixing else ()
-    return Symmetries(tuple(found), len(drawn), gradients + losses / 3, notes)
+    notes = ["each sample is a small batch: " + risk.mixing] if risk.mixing else []
+    if untraced:
+        notes.append(f"only inside nn.Sequential was looked: torch.fx does not trace the model ({untraced})")
+    return Symmetries(tuple(found), len(drawn), gradients + losses / 3, tuple(notes))
 
 
-def _proposed(risk: Risk) -> list[list[Candidate]]:
+def _proposed(risk: Risk) -> tuple[list[list[Candidate]], str]:
     parameters = {id(p): (name, p) for name, p in zip(risk.names, risk.parameters, strict=True)}
     with risk.evaluating():
-        streams = [stream for graph in graphs_of(risk) for stream in streams_of(graph, risk.model)]
-    return [candidates_of(stream, parameters) for stream in streams]
+        graphs, untraced = graphs_of(risk)
+        streams = [stream for graph in graphs for stream in streams_of(graph, risk.model)]
+    return [candidates_of(stream, parameters) for stream in streams], untraced
 
 
 def _custom(risk: Risk, custom: Mapping[str, Generator]) -> list[Candidate]:

@@ -7,15 +7,17 @@ from torch import fx, nn
 from sgdscope.risk import Risk
 
 
-def graphs_of(risk: Risk) -> list[fx.Graph]:
-    """The graph of the whole model, or one of each outermost ``nn.Sequential`` if the model does not trace.
+def graphs_of(risk: Risk) -> tuple[list[fx.Graph], str]:
+    """The graph of the whole model, or one of each outermost ``nn.Sequential`` and why the model does not trace.
 
     To be called inside `Risk.evaluating`: a forward that keeps notes keeps them for nobody.
     """
     try:
-        return [fx.Tracer().trace(risk.model)]
-    except Exception:  # what cannot be traced shows itself as almost any exception
-        return [_of_sequential(name, module) for name, module in _outermost(risk.model, "")]
+        return [fx.Tracer().trace(risk.model)], ""
+    except Exception as error:  # what cannot be traced shows itself as almost any exception
+        found = _outermost(risk.model, "")
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return [_of_sequential(name, module) for name, module in found], said
 
 
 def _outermost(module: nn.Module, name: str) -> list[tuple[str, nn.Sequential]]:

@@ -132,9 +132,9 @@ def _is_shape(node: fx.Node) -> bool:
 
 def _function(streams: _Streams, node: fx.Node, sources: list[fx.Node]) -> None:
     target = node.target
-    if target in op.SUMS and len(sources) == 2 and not node.kwargs:
-        streams.join(sources[0], sources[1])
-        streams.join(sources[0], node)
+    if target in op.SUMS and not node.kwargs and all(given in sources for given in node.args):  # no constant
+        for other in (*sources[1:], node):
+            streams.join(sources[0], other)
     elif len(sources) != 1 or not _acts_on(node, sources[0]):
         _fix(streams, node, sources)
     elif target in op.POINTWISE:
