@@ -64,6 +64,14 @@ def test_every_process(arguments, name, predicted):
         assert found["distance of distributions at the end"]["verdict"].startswith("agrees")
 
 
+def test_the_time_step_of_kinetic_motion_does_not_change_its_clock():
+    # learning rate · iterations is √lr times kinetic time, however finely that is cut
+    settings = {"process": "kinetic", "lr": 0.01, "batch_size": 0.5, "momentum": 0.9, "replicas": 2000, "threads": 1}
+    name = "mean time from -1 to 1 (predicted to leading order)"
+    whole, half = (rows(trial(QUARTIC, **settings, step=step).tables[1])[name] for step in (0.1, 0.05))
+    assert value(half["simulated"]) == pytest.approx(value(whole["simulated"]), rel=0.12)
+
+
 def test_the_prediction_is_the_generator_s():
     line = Line.of_potential(Potential(QUARTIC), 0.1)
     assert line.mean_first_passage_time(1.0, start=-1.0) == pytest.approx(66.27, rel=1e-3)

@@ -36,7 +36,7 @@ _FAR = 0.02
 """Distance of distributions up to which they count as equal, however many replicas there are."""
 _PATHS, _LOOKS, _BINS = 3, 400, 80
 _ROLES: tuple[Role, ...] = ("first", "second", "third")
-_TITLE = "Simulated beside predicted, times in learning rate · iterations"
+_TITLE = f"Simulated beside predicted, times in learning rate · iterations, agreement within {100 * _TOLERANCE:g} %"
 _COLUMNS = ["quantity", "simulated", "predicted", "verdict"]
 
 
@@ -86,7 +86,8 @@ def trial(
         raise ValueError(f"expected a start of {landscape.dimension} coordinates, got {len(origin)}")
     target = None if until or landscape.dimension > 1 else _next_minimum(landscape, origin[0])
     theory = _Theory.of(landscape, noise, process, momentum, origin, target)
-    count = steps if steps is not None else _length(theory, moved)
+    clock = _clock(noise, moved)
+    count = steps if steps is not None else _length(theory, moved, clock)
     goal = f"until {until}"
     if target is not None:
         goal = f"from {written(origin)} to {written(target.position)}"
@@ -108,8 +109,8 @@ def trial(
         notes.append(f"interrupted after {found.steps:,} of {count:,} steps: everything here is of those")
     if found.diverged.any():
         notes.append(f"{int(found.diverged.sum()):,} of {replicas:,} replicas diverged; they are left out")
-    tables = [_facts(landscape, noise, process, found), _comparison(landscape, theory, found, origin, goal)]
-    return Answer(tables, notes, lambda: _pictures(landscape, theory, found, origin))
+    tables = [_facts(landscape, noise, process, found), _comparison(landscape, theory, found, origin, goal, clock)]
+    return Answer(tables, notes, lambda: _pictures(landscape, theory, found, origin, clock))
 
 
 def _executor(text: str) -> int | str:
@@ -238,11 +239,10 @@ def _with_momentum(
     )  # fmt: skip
 
 
-def _length(theory: _Theory, process: Process) -> int:
+def _length(theory: _Theory, process: Process, clock: float) -> int:
     if theory.escape is None:
         return 10 * _SHORTEST
-    time = theory.escape / (process.duration if not isinstance(process, Kinetic) else process.step**2)
-    return int(min(max(_ESCAPES * time, _SHORTEST), _LONGEST))
+    return int(min(max(_ESCAPES * theory.escape / (clock * process.duration), _SHORTEST), _LONGEST))
 
 
 def _facts(landscape: Potential, noise: Noise, kind: Kind, found: Ensemble) -> Table:
@@ -257,17 +257,19 @@ def _facts(landscape: Potential, noise: Noise, kind: Kind, found: Ensemble) -> T
     return Table(f"Ensemble on L({name}) = {landscape.expression}", ["what", "value"], rows)
 
 
-def _in_theory_time(found: Ensemble) -> float:
-    """Factor from the process's time to learning rate · iterations: √lr for kinetic time, of steps √lr."""
-    return found.process.step if isinstance(found.process, Kinetic) else 1.0
+def _clock(noise: Noise, process: Process) -> float:
+    """Factor from the process's time to learning rate · iterations: √lr for kinetic time, which is √lr · iterations."""
+    return math.sqrt(noise.lr) if isinstance(process, Kinetic) and noise.lr is not None else 1.0
 
 
-def _comparison(landscape: Potential, theory: _Theory, found: Ensemble, origin: tuple[float, ...], goal: str) -> Table:
+def _comparison(
+    landscape: Potential, theory: _Theory, found: Ensemble, origin: tuple[float, ...], goal: str, clock: float
+) -> Table:
     rows: list[list[str]] = []
     if found.passage is not None:
         measured = found.passage.mean_time
         if measured.value is not None:
-            measured = measured.scaled(_in_theory_time(found))
+            measured = measured.scaled(clock)
         name = f"mean time {goal}" + (" (predicted to leading order)" if theory.leading else "")
         rows.append(_row(name, measured, theory.escape))
         rows.append(["share that has not arrived", number(found.passage.times.censored), "–", "–"])
@@ -275,7 +277,7 @@ def _comparison(landscape: Potential, theory: _Theory, found: Ensemble, origin: 
     places = found.positions[kept].reshape(int(kept.sum()), -1)
     if len(places) < 2:
         return Table(_TITLE, _COLUMNS, rows)
-    law = _law(theory, found, origin)
+    law = _law(theory, found, origin, clock)
     for axis, variable in enumerate(landscape.variables):
         x = places[:, axis].astype(np.float64)
         for name, values, power in ((f"mean {variable} at the end", x, 1), (f"mean {variable}² at the end", x * x, 2)):
@@ -287,13 +289,13 @@ def _comparison(landscape: Potential, theory: _Theory, found: Ensemble, origin: 
     return Table(_TITLE, _COLUMNS, rows)
 
 
-def _law(theory: _Theory, found: Ensemble, origin: tuple[float, ...]) -> Any | None:
+def _law(theory: _Theory, found: Ensemble, origin: tuple[float, ...], clock: float) -> Any | None:
     """Predicted law at the end of the trial; with momentum the stationary one, once the trial has been long enough."""
     if theory.line is None:
         return None
     process = found.process
     if isinstance(process, Kinetic) or (isinstance(process, GaussianSGD) and process.momentum):
-        settled = theory.escape is None or found.time * _in_theory_time(found) > 3 * theory.escape
+        settled = theory.escape is None or found.time * clock > 3 * theory.escape
         return theory.line.stationary() if settled else None
     return theory.line.evolve(theory.line.point(origin[0]), (found.time,))[0]
 
@@ -326,11 +328,12 @@ def _distance(places: Any, line: Line, law: Any) -> list[str]:
     return ["distance of distributions at the end", f"{distance:.4f}", shown, f"{verdict} (within {_FAR})"]
 
 
-def _pictures(landscape: Potential, theory: _Theory, found: Ensemble, origin: tuple[float, ...]) -> list[Picture]:
+def _pictures(
+    landscape: Potential, theory: _Theory, found: Ensemble, origin: tuple[float, ...], clock: float
+) -> list[Picture]:
     """Paths, the law at the end, and the survival curve; in one dimension."""
     if landscape.dimension > 1 or found.paths is None:
         return []
-    clock = _in_theory_time(found)
     time, paths = found.paths.times * clock, found.paths.positions[:, 0]
     pictures = [Picture(
         f"A few of {found.replicas:,} paths", "learning rate · iterations", landscape.variables[0],
@@ -339,7 +342,7 @@ def _pictures(landscape: Potential, theory: _Theory, found: Ensemble, origin: tu
     kept = found.positions[~found.diverged]
     density, edges = np.histogram(kept[np.isfinite(kept)], bins=_BINS, density=True)
     shapes: list[Any] = [Points((edges[1:] + edges[:-1]) / 2, density, label="simulated")]
-    law = _law(theory, found, origin)
+    law = _law(theory, found, origin, clock)
     if law is not None and theory.line is not None:
         shown = (theory.line.centres > edges[0]) & (theory.line.centres < edges[-1])
         predicted = theory.line.density(law)[shown]
