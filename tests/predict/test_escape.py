@@ -49,6 +49,18 @@ def test_momentum():
     assert found["-1 → 1"]["exact"] == "–"
 
 
+def test_changes_under_momentum_are_those_of_the_law_itself():
+    def at(lr):
+        return escape(QUARTIC, lr=lr, batch_size=1.2, momentum=0.9)
+
+    changes = rows(at(0.01).tables[2])
+    assert list(changes) == ["batch size doubled", "learning rate doubled"]
+    times = [float(rows(at(lr).tables[1])["-1 → 1"]["leading order"]) for lr in (0.01, 0.02)]
+    said = float(changes["learning rate doubled"]["-1 → 1"].removeprefix("× "))
+    assert said == pytest.approx(times[1] / times[0], rel=5e-3)
+    assert said > 1.05 * 2.718281828**-3  # friction falls: not the exponent alone
+
+
 def test_a_way_out_and_times_beyond_floating_point():
     assert list(rows(escape("x**3-x", lr=0.1).tables[1])) == ["0.57735 → outside"]
     far = rows(escape(QUARTIC, lr=1e-5).tables[1])["-1 → 1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -176,17 +176,29 @@ def _changes(landscape: Potential, noise: Noise, ways: list[_Way], momentum: flo
     rows = []
     if noise.from_batches:
         rows.append(["batch size doubled", *(_factor(phi) for phi in exponents)])
-        rows.append(["learning rate doubled", *(_factor(-phi / 2) for phi in exponents)])
+        rows.append(["learning rate doubled", *(_factor(_faster(landscape, noise, way, momentum)) for way in ways)])
     else:
         rows.append(["temperature doubled", *(_factor(-phi / 2) for phi in exponents)])
+    title = "What would change the time, to leading order"
+    if noise.from_batches:
+        title += " (iterations halve when the learning rate doubles)"
+    if momentum:  # the prefactor then depends on friction against curvature: no one factor for the rest
+        return Table(title, columns, rows)
     if noise.variance is not None:
         name = "curvature and variance doubled, same barrier"
         rows.append([name, *(_factor(-phi / 2 - math.log(2)) for phi in exponents)])
     else:
         rows.append(["curvature doubled, same barrier", *("× 0.5" for _ in ways)])
     rows.append(["barrier doubled, same shape", *(_factor(phi - math.log(2)) for phi in exponents)])
-    return Table("What would change the time, to leading order (iterations halve when the learning rate doubles)"
-                 if noise.from_batches else "What would change the time, to leading order", columns, rows)  # fmt: skip
+    return Table(title, columns, rows)
+
+
+def _faster(landscape: Potential, noise: Noise, way: _Way, momentum: float) -> float:
+    """Change of the logarithm of the time when the learning rate doubles, noise and friction following."""
+    assert noise.lr is not None
+    heat = None if noise.temperature is None else 2 * noise.temperature
+    doubled = replace(noise, lr=2 * noise.lr, temperature=heat)
+    return _leading(landscape, doubled, way, momentum).value - _leading(landscape, noise, way, momentum).value
 
 
 def _time(found: Prediction | None) -> str:
