@@ -101,7 +101,7 @@ def difference(risk: Risk, candidate: Candidate, samples: Sequence[Batch]) -> fl
     moved = rescaled(risk, candidate, 2.0 ** (1 - 2 * (torch.arange(candidate.units, dtype=torch.float64) % 2)))
     worst = 0.0
     for seed, sample in enumerate(samples):
-        pairs = zip(_outputs(risk, sample, None, seed), _outputs(risk, sample, moved, seed), strict=True)
+        pairs = zip(outputs(risk, sample, None, seed), outputs(risk, sample, moved, seed), strict=True)
         for before, after in pairs:
             if before.numel():
                 scale = max(float(before.abs().max()), torch.finfo(before.dtype).tiny)
@@ -117,7 +117,7 @@ def rescaled(risk: Risk, candidate: Candidate, scales: Tensor) -> list[Tensor]:
     return list(moved.values())
 
 
-def _outputs(risk: Risk, batch: Batch, at: Sequence[Tensor] | None, seed: int) -> list[Tensor]:
+def outputs(risk: Risk, batch: Batch, at: Sequence[Tensor] | None, seed: int) -> list[Tensor]:
     """Everything the model gives back during one loss, and the loss."""
     seen: list[Tensor] = []
 
