@@ -303,7 +303,7 @@ def test_a_run_in_progress_is_not_resumed(finished, command):
     with RunWriter.reopen(finished, rewind_to=20):
         code, _, err = command("run", "--quiet", "--resume", finished, "--steps", 30)
     assert code == 1
-    assert err.startswith(f"sgdscope: another process is writing the run folder {finished}\nhint: ")
+    assert err.startswith(f"sgdscope: another process is writing the folder {finished}\nhint: ")
 
 
 def test_a_manifest_without_configuration_cannot_be_resumed(tmp_path, command):

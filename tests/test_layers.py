@@ -51,8 +51,12 @@ MAY_IMPORT = {
     "train": f"{TRAINED_WITH} _version {PROBE}",
     "edge_test": f"{TRAINED_WITH} train _version {PROBE}",
     "best_average": f"{TRAINED_WITH} train picture predict trajectory _version {PROBE}",
+    "cells": "estimate executors records",
     "sweep": f"{TRAINED_WITH} train edge_test executors _version {PROBE}",
-    "studies": f"{TRAINED_WITH} train edge_test sweep simulate report executors _version {PROBE}",
+    "studies": (
+        f"{TRAINED_WITH} train edge_test cells sweep balance diagonal diagonal_trial trial trajectory best_average"
+        f" simulate report picture predict executors _version {PROBE}"
+    ),
 }
 ANY = {"cli", "__main__"}  # the command line may import everything, and nobody imports it
 WITHOUT_TORCH = {

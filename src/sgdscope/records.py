@@ -191,6 +191,17 @@ def _undone_on_error(path: Path) -> Iterator[contextlib.ExitStack]:
         stack.pop_all()
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within the block no other process may work on the folder so. Raises RecordsError if one does."""
+    try:
+        lock = _take_lock(folder)
+    except OSError as error:
+        raise RecordsError(f"cannot write in {folder}: {error.strerror or error}") from error
+    with lock:
+        yield
+
+
 def _take_lock(path: Path) -> IO[str]:
     lock = open(path / "lock", "a", encoding="utf-8")
     if fcntl is not None:
@@ -199,7 +210,7 @@ def _take_lock(path: Path) -> IO[str]:
         except BlockingIOError as error:
             lock.close()
             raise RecordsError(
-                f"another process is writing the run folder {path}\nhint: wait for it to end, or choose another --out"
+                f"another process is writing the folder {path}\nhint: wait for it to end, or choose another --out"
             ) from error
         except OSError:
             pass  # a file system without locks: two writers are then not noticed

@@ -18,6 +18,7 @@ from sgdscope.cli.average import average, averaged
 from sgdscope.cli.predict import answer, predict
 from sgdscope.cli.progress import Forks, Progress
 from sgdscope.cli.simulate import simulate, simulated
+from sgdscope.cli.study import study
 from sgdscope.config import ConfigError, RunConfig
 from sgdscope.records import RecordsError, list_runs, open_run
 from sgdscope.summary import summary
@@ -131,7 +132,7 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "run": run, "report": report, "edge-test": edge_test, "average": average, "list": list_, "predict": predict,
-    "simulate": simulate,
+    "simulate": simulate, "study": study,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,10 @@ from sgdscope.picture import Band, Line, Mark, Picture, Points, check_kind
 from sgdscope.report import svg
 from sgdscope.report.chart import number
 
-COLOURS = {"first": "#0b5cad", "second": "#b0440a", "third": "#5b6b00", "ink": "#1b1d21", "soft": "#5a606a"}
-_GRID, _PAPER = "#dfdfd9", "#fcfcfa"
+COLOURS = {
+    "first": "#0b5cad", "second": "#b0440a", "third": "#5b6b00", "ink": "#1b1d21", "soft": "#5a606a", "grid": "#dfdfd9",
+}  # fmt: skip
+_PAPER = "#fcfcfa"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WIDTH, _HEIGHT, _DOTS = 7.2, 4.4, 160
 
@@ -36,20 +38,33 @@ def save(pictures: Picture | Sequence[Picture], path: str | os.PathLike[str]) ->
     with svg.style():
         made = Figure(figsize=(_WIDTH * len(several), _HEIGHT), dpi=_DOTS, facecolor=_PAPER, layout="constrained")
         for axes, picture in zip(made.subplots(1, len(several), squeeze=False)[0], several, strict=True):
-            _draw(axes, picture)
+            axes.set_facecolor(_PAPER)
+            draw(axes, picture, COLOURS)
         path.parent.mkdir(parents=True, exist_ok=True)
         made.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
     return path
 
 
-def _draw(axes: Axes, picture: Picture) -> None:
-    axes.set_facecolor(_PAPER)
+def draw(
+    axes: Axes, picture: Picture, colours: Mapping[str, str], *, columns: int = 2, size: float = 11.0,
+    below: float = 0.2,
+) -> None:  # fmt: skip
+    """Draw a picture on axes.
+
+    Args:
+        axes: to draw on.
+        picture: what to draw; an empty title takes no room.
+        colours: of the roles, and of ``grid``.
+        columns: of the legend.
+        size: of the letters.
+        below: how far under the axes the legend begins, as a share of their height.
+    """
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_GRID)
-    axes.grid(axis="y", color=_GRID, lw=0.8)
+        spine.set_color(colours["grid"])
+    axes.grid(axis="y", color=colours["grid"], lw=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=6, which="both", colors=COLOURS["soft"], labelsize=11)
+    axes.tick_params(length=0, pad=6, which="both", colors=colours["soft"], labelsize=size)
     axes.set_xscale("log" if picture.log_across else "linear")
     axes.set_yscale("log" if picture.log_up else "linear")
     for axis, logarithmic in ((axes.xaxis, picture.log_across), (axes.yaxis, picture.log_up)):
@@ -57,23 +72,24 @@ def _draw(axes: Axes, picture: Picture) -> None:
             axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda at, _: _tick(at)))
     for shape in picture.shapes:
-        _shape(axes, shape)
+        _shape(axes, shape, colours)
     if picture.span_across is not None:
         axes.set_xlim(picture.span_across)
     if picture.span_up is not None:
         axes.set_ylim(picture.span_up)
-    axes.set_title(textwrap.fill(_plain(picture.title), 72), loc="left", color=COLOURS["ink"], fontsize=12.5)
-    axes.set_xlabel(_plain(picture.across), color=COLOURS["soft"], fontsize=11.5)
-    axes.set_ylabel(_plain(picture.up), color=COLOURS["soft"], fontsize=11.5)
+    if picture.title:
+        axes.set_title(textwrap.fill(_plain(picture.title), 72), loc="left", color=colours["ink"], fontsize=size + 1.5)
+    axes.set_xlabel(_plain(picture.across), color=colours["soft"], fontsize=size + 0.5)
+    axes.set_ylabel(_plain(picture.up), color=colours["soft"], fontsize=size + 0.5)
     named = [label for label in axes.get_legend_handles_labels()[1] if label]
     if len(named) > 1:  # under the axes, where it hides nothing
-        axes.legend(frameon=False, labelcolor=COLOURS["ink"], fontsize=11, loc="upper left", borderaxespad=0,
-                    bbox_to_anchor=(0, -0.2), ncols=2, handlelength=1.6, columnspacing=1.6)  # fmt: skip
-    _names_of_marks(axes, [shape for shape in picture.shapes if isinstance(shape, Mark)])
+        axes.legend(frameon=False, labelcolor=colours["ink"], fontsize=size, loc="upper left", borderaxespad=0,
+                    bbox_to_anchor=(0, -below), ncols=columns, handlelength=1.6, columnspacing=1.6)  # fmt: skip
+    _names_of_marks(axes, [shape for shape in picture.shapes if isinstance(shape, Mark)], colours, size)
 
 
-def _shape(axes: Axes, shape: Line | Band | Points | Mark) -> None:
-    colour, label = COLOURS[shape.role], _plain(shape.label) or None
+def _shape(axes: Axes, shape: Line | Band | Points | Mark, colours: Mapping[str, str]) -> None:
+    colour, label = colours[shape.role], _plain(shape.label) or None
     if isinstance(shape, Line):
         style = (0, (5, 3)) if shape.dashed else "-"
         axes.plot(
@@ -90,12 +106,12 @@ def _shape(axes: Axes, shape: Line | Band | Points | Mark) -> None:
         axes.axvline(shape.x, color=colour, lw=1.2, ls=(0, (1, 2)))
 
 
-def _names_of_marks(axes: Axes, marks: list[Mark]) -> None:
+def _names_of_marks(axes: Axes, marks: list[Mark], colours: Mapping[str, str], size: float) -> None:
     """Along the top inside the axes, each on a line of its own where neighbours would lie over each other."""
     for row, mark in enumerate(sorted(marks, key=lambda mark: mark.x)):
         axes.annotate(
             _plain(mark.label), (mark.x, 1), xycoords=("data", "axes fraction"), xytext=(4, -4 - 14 * (row % 3)),
-            textcoords="offset points", ha="left", va="top", color=COLOURS[mark.role], fontsize=11,
+            textcoords="offset points", ha="left", va="top", color=colours[mark.role], fontsize=size,
         )  # fmt: skip
 
 
