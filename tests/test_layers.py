@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "average": f"estimate theory {PROBE}",
     # floor 2: composes
     "trial": "estimate picture predict simulate theory verdict",
+    "balance": f"estimate verdict theory measure {PROBE}",
     "what_if": f"{NUMBERS} theory measure {PROBE}",
     "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",
     "trajectory": f"estimate verdict theory measure {PROBE}",

@@ -18,6 +18,7 @@ from sgdscope.measure.loss_curves import LossCurves
 from sgdscope.measure.mini_batch_sharpness import mini_batch_sharpness
 from sgdscope.measure.momentum_batch_sharpness import momentum_batch_sharpness
 from sgdscope.measure.noise_covariance import noise_covariance
+from sgdscope.measure.noise_traces import NoiseTraces, noise_traces
 from sgdscope.measure.path import batch_path
 from sgdscope.measure.plane import Plane, plane, plane_through
 from sgdscope.measure.sam_sharpness import sam_sharpness
@@ -32,6 +33,7 @@ __all__ = [
     "EigenvalueTracker",
     "InstrumentedBackward",
     "LossCurves",
+    "NoiseTraces",
     "Plane",
     "SpectralDensity",
     "Symmetries",
@@ -59,6 +61,7 @@ __all__ = [
     "mini_batch_sharpness",
     "momentum_batch_sharpness",
     "noise_covariance",
+    "noise_traces",
     "plane",
     "plane_through",
     "sam_sharpness",
