@@ -245,6 +245,28 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert same(whole.path, train.resume(tmp_path / "part").path)
 
 
+def test_a_run_that_is_asked_to_stop_goes_on(tmp_path):
+    whole = train.train(SMALL, tmp_path / "whole")
+    asked = itertools.count(1)  # once after every step
+    part = train.train(SMALL, tmp_path / "part", stop=lambda: next(asked) == 11)
+    assert (part.status, part.last_step) == ("interrupted", 11)
+    assert train.resume(part.path, stop=lambda: next(asked) == 15).last_step == 15
+    assert same(whole.path, train.resume(part.path).path)
+
+
+def test_data_may_be_read_by_another(tmp_path):
+    read = []
+
+    def load(*args, **options):
+        read.append(args)
+        return train.data.load(*args, **options)
+
+    one = train.train(replace(SMALL, steps=5), tmp_path / "a", load=load)
+    assert same(one.path, train.train(replace(SMALL, steps=5), tmp_path / "b").path)
+    train.resume(one.path, steps=8, load=load)
+    assert read == [("digits",), ("digits",)]
+
+
 def test_a_second_interrupt_ends_it_at_once(tmp_path):
     def impatient(now, *_):
         if now == 5:
@@ -283,7 +305,9 @@ def test_rows_torn_by_a_crash_and_damaged_checkpoints_cost_nothing_but_time(tmp_
 def test_without_checkpoints_it_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="crash"):
         train.train(SMALL, tmp_path / "a", progress=crash_at(3))
-    with pytest.raises(RecordsError, match=r"expected a readable checkpoint in .*, but there is none\nhint: start"):
+    with pytest.raises(
+        checkpoint.NoCheckpointError, match=r"expected a readable checkpoint in .*, but there is none\nhint: start"
+    ):
         train.resume(tmp_path / "a")
 
 

@@ -27,6 +27,10 @@ from sgdscope.sampler import Sampler
 _NAME = re.compile(r"step-(\d{8,})")
 
 
+class NoCheckpointError(RecordsError):
+    """A run has no checkpoint that can be read: it cannot be continued, only started anew."""
+
+
 def save(
     run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, sampler: Sampler, monitor: dict[str, Any],
     *, keep: int,
@@ -130,8 +134,8 @@ def load_latest(
 ) -> tuple[int, dict[str, Any]]:
     """Put the last readable checkpoint into model, optimizer, sampler and random state; returns step and monitor state.
 
-    Of step `up_to` at most, if given. A damaged checkpoint is passed over for the one before. Raises RecordsError if
-    none can be read.
+    Of step `up_to` at most, if given. A damaged checkpoint is passed over for the one before. Raises NoCheckpointError
+    if none can be read.
     """
     reasons = []
     there = [(step, folder) for step, folder in steps(run) if up_to is None or step <= up_to]
@@ -147,8 +151,8 @@ def load_latest(
             continue
         return step, monitor
     listed = "; ".join(reasons) or ("there is none" if up_to is None else f"there is none up to step {up_to:,}")
-    raise RecordsError(f"expected a readable checkpoint in {run / 'checkpoints'}, but {listed}\n"
-                       "hint: start the run anew with another --out")  # fmt: skip
+    raise NoCheckpointError(f"expected a readable checkpoint in {run / 'checkpoints'}, but {listed}\n"
+                            "hint: start the run anew with another --out")  # fmt: skip
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -32,19 +32,21 @@ from sgdscope.what_if import usual_changes
 Batch = tuple[Tensor, Tensor]
 Progress = Callable[[int, int, float, Monitor], None]
 """Called after every step with the number of steps taken, of all steps, the loss and the monitor."""
+Load = Callable[..., data.Dataset]
+"""Reads a data set as `data.load` does, or keeps one that it has read before."""
 
 
 class Training:
     """Model, data, loss and optimizer of a configuration, ready to step. Raises ConfigError or DataError.
 
-    With `held_out` the data that are not trained on are loaded as well, if the data set has any.
+    With `held_out` the data that are not trained on are loaded as well, if the data set has any; `load` reads them.
     """
 
-    def __init__(self, config: RunConfig, *, held_out: bool = False) -> None:
+    def __init__(self, config: RunConfig, *, held_out: bool = False, load: Load | None = None) -> None:
         self.config = config
         self.device = _device(config.device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
-        loaded = data.load(
+        loaded = (load or data.load)(
             config.data, data_dir=config.data_file or config.data_dir, subset=config.subset or None, seed=0,
             size=config.image_size, context_length=config.context_length, target=config.target, task=config.task,
             ignore=config.ignore_columns, test=held_out,
@@ -110,13 +112,15 @@ class Training:
 
 
 def train(
-    config: RunConfig, out: str | Path, *, progress: Progress | None = None, command: list[str] | None = None
-) -> Run:
+    config: RunConfig, out: str | Path, *, progress: Progress | None = None, command: list[str] | None = None,
+    load: Load | None = None, stop: Callable[[], bool] | None = None,
+) -> Run:  # fmt: skip
     """Train by `config` in the new run folder `out`; returns the finished, interrupted or diverged run.
 
-    Ctrl-C or SIGTERM end the run after the present step, with a checkpoint; a loss that is not finite ends it as
-    diverged. Seeds torch's global random state, from which dropout draws. Raises ConfigError, DataError or RecordsError
-    before anything is trained; RecordsError later if a checkpoint cannot be written, or rows were lost.
+    Ctrl-C or SIGTERM end the run after the present step, with a checkpoint; so does `stop`, which is asked after every
+    step. A loss that is not finite ends it as diverged. Seeds torch's global random state, from which dropout draws.
+    Raises ConfigError, DataError or RecordsError before anything is trained; RecordsError later if a checkpoint cannot
+    be written, or rows were lost.
     """
     config = config.resolved()
     try:
@@ -124,21 +128,25 @@ def train(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     with threads(config):
-        training = Training(config)
+        training = Training(config, load=load)
         torch.manual_seed(config.seed)
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "sgdscope": __version__}
         entries = {"sgdscope": __version__, "versions": versions, "config": config.to_json(),
                    "command": command or [], "data": training.dataset.preprocessing,
                    "data_checksum": training.dataset.checksum}  # fmt: skip
         writer = RunWriter.create(out, entries)
-        return _run(training, writer, 0, None, progress)
+        return _run(training, writer, 0, None, progress, stop)
 
 
-def resume(path: str | Path, *, steps: int | None = None, progress: Progress | None = None) -> Run:
+def resume(
+    path: str | Path, *, steps: int | None = None, progress: Progress | None = None, load: Load | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Run:  # fmt: skip
     """Continue a run from its last checkpoint, bit for bit as if it had never stopped; to `steps` steps if given.
 
-    Raises RecordsError if there is no readable checkpoint or another process writes the run, ConfigError if the
-    manifest holds no configuration or the run has taken those steps already.
+    `load` and `stop` are those of `train`. Raises `checkpoint.NoCheckpointError` if there is no readable checkpoint,
+    RecordsError if another process writes the run, ConfigError if the manifest holds no configuration or the run has
+    taken those steps already.
     """
     run = open_run(path)
     config = RunConfig.from_json(run.config)
@@ -146,7 +154,7 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
         config = replace(config, steps=steps)
     config = config.resolved()
     with threads(config):
-        training, step, state = restored(run, config)
+        training, step, state = restored(run, config, load=load)
         assert config.steps is not None
         if config.steps < step or (config.steps == step and run.status == "finished"):
             raise ConfigError(
@@ -156,16 +164,18 @@ def resume(path: str | Path, *, steps: int | None = None, progress: Progress | N
         writer = RunWriter.reopen(run.path, rewind_to=step)
         if steps is not None:
             writer.update(config=config.to_json())
-        return _run(training, writer, step, state, progress)
+        return _run(training, writer, step, state, progress, stop)
 
 
-def restored(run: Run, config: RunConfig, *, step: int | None = None) -> tuple[Training, int, dict[str, Any]]:
+def restored(
+    run: Run, config: RunConfig, *, step: int | None = None, load: Load | None = None
+) -> tuple[Training, int, dict[str, Any]]:
     """The training of a run as its last checkpoint left it, its step, and the state of the monitor.
 
-    With `step`, the last checkpoint up to there. Raises RecordsError if there is no readable checkpoint, ConfigError or
-    DataError if the training cannot be set up.
+    With `step`, the last checkpoint up to there. Raises `checkpoint.NoCheckpointError` if there is no readable one,
+    ConfigError or DataError if the training cannot be set up.
     """
-    training = Training(config)
+    training = Training(config, load=load)
     check_same_data(run, training.dataset)
     at, state = checkpoint.load_latest(run.path, training.model, training.optimizer, training.sampler, up_to=step)
     return training, at, state
@@ -182,8 +192,9 @@ def check_same_data(run: Run, dataset: data.Dataset) -> None:
 
 
 def _run(
-    training: Training, writer: RunWriter, start: int, state: dict[str, Any] | None, progress: Progress | None
-) -> Run:
+    training: Training, writer: RunWriter, start: int, state: dict[str, Any] | None, progress: Progress | None,
+    stop: Callable[[], bool] | None,
+) -> Run:  # fmt: skip
     config = training.config
     assert config.steps is not None
     assert config.batch_size is not None
@@ -206,7 +217,7 @@ def _run(
     status: RunStatus = "finished"
     saved = start if state is not None else -1
     try:
-        with _stopping_gently() as stop:
+        with _stopping_gently() as signals:
             monitor.attach()
             step = start
             for step in range(start + 1, config.steps + 1):
@@ -221,7 +232,7 @@ def _run(
                 if step % config.checkpoint_every == 0:
                     save(step)
                     saved = step
-                if stop:
+                if signals or (stop is not None and stop()):
                     status = "interrupted"
                     break
             if status != "diverged" and saved != step:

@@ -1,11 +1,14 @@
 """Executors: the same results in the same order whoever does the work, and whoever is lost on the way."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from tests.executors import tasks
@@ -94,6 +97,38 @@ def test_stopping_ends_processes_at_work(tmp_path):
     for path in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name), 0)
+
+
+@pytest.mark.slow
+def test_processes_do_not_outlive_the_one_that_started_them(tmp_path):
+    """kill -9 of the process that handed out the tasks, in the middle of one and between two."""
+    code = (
+        "import sys, time\nfrom sgdscope.executors import outcomes\nfrom tests.executors import tasks\n"
+        "if __name__ == '__main__':\n"
+        "    given = [(sys.argv[1], 0), (sys.argv[1], 600)]\n"
+        "    for _ in outcomes(tasks.sleeps, given, executor=2):\n        print('one')\n"
+    )
+    (tmp_path / "script.py").write_text(code)
+    (tmp_path / "marks").mkdir()
+    started = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path / "marks"], stdout=subprocess.PIPE,
+                               env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])})  # fmt: skip
+    assert started.stdout.readline() == b"one\n"
+    while len(workers := [int(path.name) for path in (tmp_path / "marks").iterdir()]) < 2:
+        time.sleep(0.01)
+    started.kill()
+    started.communicate()
+    deadline = time.monotonic() + 20
+    while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [alive(worker) for worker in workers] == [False, False]
+
+
+def alive(process):
+    """Whether a process runs (one that has ended and nobody asked after does not)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_tasks_are_taken_as_there_is_room():

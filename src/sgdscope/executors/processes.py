@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from typing import Any
@@ -13,12 +16,15 @@ from typing import Any
 from sgdscope.executors.workers import WorkerLostError, cores
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GRACE = 60.0
+"""Seconds that a task has to save what it wants to once the process that gave it is gone."""
 
 
 class Processes:
     """A number of processes that begin afresh (nothing is inherited but the environment), each with one task at a time.
 
-    Functions and tasks have to be importable and picklable.
+    Functions and tasks have to be importable and picklable. If this process is killed, they end too; a task that
+    handles SIGTERM has a minute to save what it has.
     """
 
     def __init__(self, count: int) -> None:
@@ -78,6 +84,22 @@ class Processes:
 def _begin(threads: int) -> None:
     """In a new process: shares the cores, and leaves interrupts from the keyboard to the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # a task may handle them otherwise: they must not reach it either
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
+    threading.Thread(target=_end_when_alone, daemon=True).start()
+
+
+def _end_when_alone() -> None:
+    """Ends this process when the one that started it has been killed: it would wait for another task for ever.
+
+    What is at work is asked to end first, as by `Processes.close`.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(1)
