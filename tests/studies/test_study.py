@@ -85,7 +85,7 @@ def test_headline_and_table():
     assert found.headline == "3 findings: 2 disagree, 1 not assessed"
     text = str(found)
     assert "disagrees" in text
-    assert "3 (2 x)" in text
+    assert "3 = 2 x" in text
     assert "2.000 ± 0.010" in text or "2.00 ± 0.01" in text
 
 

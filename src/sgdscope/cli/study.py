@@ -20,7 +20,8 @@ def study(
 ) -> int:  # fmt: skip
     """Reproduce what a paper claims: measure, predict, and lay both side by side with a computed verdict.
 
-    Cells that are finished are not done again: an interrupted study goes on where it stopped.
+    Cells that are finished are not done again: an interrupted study goes on where it stopped. The exit code is 1 where
+    a claim could not be assessed; a claim that fails is a finding.
 
     Args:
         name: of the study, or all.
@@ -43,6 +44,7 @@ def study(
         recipes = [recipe(each, size, data_dir=data_dir, seed=seed) for each in names]
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    complete = True
     for made in recipes:
         folder = places[made.name]
         if judge_only:
@@ -53,7 +55,8 @@ def study(
                 found = carry_out(made, folder, executor=_executor(executor), progress=bar)
         print(found)
         print(f"page: {folder / 'report.html'}\n")
-    return 0
+        complete = complete and not found.counts["unassessed"]
+    return 0 if complete else 1
 
 
 def _executor(asked: str) -> str | int | None:

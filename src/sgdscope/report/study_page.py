@@ -25,6 +25,7 @@ class StudyRow:
     of: str
     source: str
     predicted: str
+    formula: str
     measured: str
     outcome: str
     remark: str
@@ -92,8 +93,9 @@ def _findings(rows: Sequence[StudyRow]) -> Html:
         claim = Html("") if again else text(row.claim)
         of = f"<small>{tied(row.of)}</small>" if row.of else ""
         remark = f"<small>{tied(row.remark)}</small>" if row.remark else ""
+        formula = f"<small>{tied(row.formula)}</small>" if row.formula and not again else ""
         body.append([
-            Html(f"{claim} {of}"), tied(row.predicted), tied(row.measured),
+            Html(f"{claim} {of}"), Html(f"{tied(row.predicted)} {formula}"), tied(row.measured),
             Html(f'<span class="mark {kind}"><span aria-hidden="true">{mark}</span> {words}</span> {remark}'),
             Html("") if again else Html(f"<small>{source(row.source)}</small>"),
         ])  # fmt: skip

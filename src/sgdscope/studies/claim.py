@@ -57,12 +57,16 @@ class Finding:
 
     @property
     def predicted(self) -> str:
-        """The predicted number, with its relation and formula; a dash where nothing was assessed."""
+        """The predicted number with its relation; a dash where nothing was assessed."""
         if self.verdict.outcome == "unassessed" and self.verdict.measured.value is None and not self.verdict.predicted:
             return "–"
         sign = {"equal": "", "below": "< ", "above": "> "}[self.verdict.relation]
-        of = f" ({self.claim.formula})" if self.claim.formula else ""
-        return f"{sign}{self.verdict.predicted:.4g}{of}"
+        return f"{sign}{self.verdict.predicted:.4g}"
+
+    @property
+    def formula(self) -> str:
+        """Of the predicted number; empty where it says no more than the number."""
+        return "" if self.predicted in ("–", self.claim.formula) else self.claim.formula
 
     @property
     def measured(self) -> str:

@@ -1,0 +1,166 @@
+"""Grids: what is trained, as plain values; a grid names its cells and reads their results back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgdscope.cells import Cell, Results
+from sgdscope.estimate import Estimate
+from sgdscope.studies.stochastic_edge.window import over_runs
+
+_HERE = "sgdscope.studies.stochastic_edge"
+_READINGS = 60
+"""Readings of batch sharpness along a run; others are dearer, and read a third as often."""
+
+Point = tuple[float, int]
+"""Learning rate and batch size."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Trainings of one network, over learning rates and batch sizes.
+
+    Attributes:
+        name: of its cells: small letters, digits and ``-``.
+        label: what a reader calls it.
+        run: settings of `RunConfig` that all of them share.
+        points: learning rates with batch sizes.
+        steps: of each training.
+        first: step from which on it should have settled.
+        seeds: trainings per point.
+        noise: shape of the noise that is injected in place of drawing batches; none for SGD.
+    """
+
+    name: str
+    label: str
+    run: Mapping[str, Any]
+    points: tuple[Point, ...]
+    steps: int
+    first: int
+    seeds: int = 1
+    noise: str = ""
+
+    def cells(self, seed: int) -> Iterator[Cell]:
+        """One per point and seed."""
+        for lr, batch_size in self.points:
+            for number in range(self.seeds):
+                settings = {
+                    "run": self.options(lr, batch_size, seed + number), "first": self.first,
+                    **({"shape": self.noise} if self.noise else {}),
+                }  # fmt: skip
+                function = f"{_HERE}.noise:noisy" if self.noise else f"{_HERE}.runs:settle"
+                yield Cell(self.cell(lr, batch_size, number), function, settings)
+
+    def cell(self, lr: float, batch_size: int, number: int = 0) -> str:
+        """Name of a cell."""
+        return f"{self.name}-lr{lr:g}-b{batch_size}-{number}"
+
+    def options(self, lr: float, batch_size: int, seed: int) -> dict[str, Any]:
+        """Of one training, as `RunConfig` takes them."""
+        often = max(1, self.steps // _READINGS)
+        return {
+            "threads": 1, "every": 3 * often, "cadence": [f"batch_sharpness={often}"], "keep_checkpoints": 1,
+            "checkpoint_every": max(1, self.steps // 4), **self.run, "lr": lr, "batch_size": batch_size,
+            "steps": self.steps, "seed": seed,
+        }  # fmt: skip
+
+    def settled(self, results: Results, point: Point, quantity: str) -> Estimate:
+        """A quantity of a point over its window, mean over its seeds. Raises MissingCellError."""
+        return over_runs(quantity, [results.estimate(self.cell(*point, n), quantity) for n in range(self.seeds)])
+
+    def of(self, point: Point) -> str:
+        """A point in words."""
+        return f"{self.label}, lr {point[0]:g}, batch {point[1]}"
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """Ascending."""
+        return sorted({lr for lr, _ in self.points})
+
+    def batch_sizes(self, lr: float) -> list[int]:
+        """Those of a learning rate, ascending."""
+        return sorted({b for each, b in self.points if each == lr})
+
+
+@dataclass(frozen=True)
+class Forks:
+    """Forks of one training, with changes of the learning rate (as factors) and of the batch size.
+
+    Attributes:
+        name, label, run: as of a `Grid`.
+        point: learning rate and batch size before.
+        at: steps at which it is forked: well before the edge first, at the edge last; all multiples of the first.
+        changes: factor of the learning rate with batch size.
+        seeds: trainings.
+        orders: of the data, for each change.
+        steps: of each fork.
+    """
+
+    name: str
+    label: str
+    run: Mapping[str, Any]
+    point: Point
+    at: tuple[int, ...]
+    changes: tuple[Point, ...]
+    seeds: int = 1
+    orders: int = 4
+    steps: int = 200
+
+    def cells(self, seed: int) -> Iterator[Cell]:
+        """One per seed."""
+        grid = Grid(self.name, self.label, self.run, (self.point,), max(self.at), 0)
+        for number in range(self.seeds):
+            options = grid.options(*self.point, seed + number)
+            yield Cell(f"{self.name}-{number}", f"{_HERE}.forks:fork", {
+                "run": options | {"checkpoint_every": self.at[0], "keep_checkpoints": 0, "every": max(self.at)},
+                "at": self.at, "orders": self.orders, "steps": self.steps,
+                "changes": [{"lr_factor": factor, "batch_size": size} for factor, size in self.changes],
+            })  # fmt: skip
+
+    def found(self, results: Results) -> list[Mapping[str, Any]]:
+        """Of each training. Raises MissingCellError."""
+        return [results[f"{self.name}-{number}"] for number in range(self.seeds)]
+
+    def points(self, results: Results, which: int) -> list[Mapping[str, Any]]:
+        """What was found at one of the steps, of each training. Raises MissingCellError."""
+        return [found["points"][which] for found in self.found(results)]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """One training, and what follows when its learning rate or batch size is changed half-way.
+
+    Attributes:
+        name, label, run: as of a `Grid`.
+        before: learning rate and batch size before the change.
+        after: those after it, each by itself.
+        steps, first: of the training before, and of the window in it.
+        further, settle: steps after a change, and after how many of them its window begins.
+        seeds: trainings.
+    """
+
+    name: str
+    label: str
+    run: Mapping[str, Any]
+    before: Point
+    after: tuple[Point, ...]
+    steps: int
+    first: int
+    further: int
+    settle: int
+    seeds: int = 1
+
+    def cells(self, seed: int) -> Iterator[Cell]:
+        """One per seed."""
+        grid = Grid(self.name, self.label, self.run, (self.before,), self.steps, self.first)
+        for number in range(self.seeds):
+            yield Cell(f"{self.name}-{number}", f"{_HERE}.runs:change", {
+                "run": grid.options(*self.before, seed + number), "first": self.first, "steps": self.further,
+                "settle": self.settle, "changes": [{"lr": lr, "batch_size": b} for lr, b in self.after],
+            })  # fmt: skip
+
+    def found(self, results: Results) -> list[Mapping[str, Any]]:
+        """Of each training. Raises MissingCellError."""
+        return [results[f"{self.name}-{number}"] for number in range(self.seeds)]

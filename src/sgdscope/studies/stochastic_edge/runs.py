@@ -1,0 +1,64 @@
+"""Runs: the cells that train, and what each run settled at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sgdscope import checkpoint, train
+from sgdscope.config import RunConfig
+from sgdscope.records import Run, RunWriter, open_run, write_json
+from sgdscope.studies.stochastic_edge.window import curves, settled
+from sgdscope.studies.trained import finished
+
+
+def settle(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Cell: train by ``run``, a `RunConfig` as JSON, and say where it settled from step ``first`` on."""
+    return found_in(finished(RunConfig.from_json(settings["run"]), folder), int(settings["first"]))
+
+
+def change(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Cell: train, then go on from the same checkpoint with each of some changes by itself.
+
+    Settings: ``run``; ``first``, of the window before the change; ``changes``, each with ``lr`` and ``batch_size``;
+    ``steps`` after a change, and ``settle``, after how many of them its window begins.
+    """
+    before = finished(RunConfig.from_json(settings["run"]), folder / "before")
+    at = before.last_step
+    after = []
+    for number, each in enumerate(settings["changes"]):
+        run = branched(before, folder / f"after-{number}", steps=at + int(settings["steps"]), **each)
+        after.append(found_in(run, at + int(settings["settle"])))
+    return {"before": found_in(before, int(settings["first"])), "after": after}
+
+
+def branched(run: Run, folder: Path, *, steps: int, lr: float, batch_size: int) -> Run:
+    """A run that goes on from another's last checkpoint up to `steps`, with another learning rate or batch size.
+
+    Weights, the state of the optimizer and the order of the data go on; its rows begin where the other run ended.
+    """
+    if not (folder / "manifest.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _, last = checkpoint.steps(run.path)[-1]
+        copy = folder / "checkpoints" / last.name
+        shutil.copytree(last, copy)
+        state = json.loads((copy / "state.json").read_text(encoding="utf-8"))
+        write_json(copy / "state.json", {**state, "monitor": {**state["monitor"], "batch_size": batch_size}})
+        config = replace(RunConfig.from_json(run.config), lr=lr, batch_size=batch_size, steps=steps)
+        known = {key: value for key, value in run.manifest.items() if key != "created"}
+        RunWriter.create(folder, {**known, "config": config.to_json()}).close("interrupted")
+    found = open_run(folder)
+    return found if found.status in ("finished", "diverged") else train.resume(folder)
+
+
+def found_in(run: Run, first: int) -> dict[str, Any]:
+    """What a run settled at from step `first` on, and its curves; curvatures in loss / parameter²."""
+    config = RunConfig.from_json(run.config)
+    return {
+        "status": run.status, "last_step": run.last_step, "lr": config.lr, "batch_size": config.batch_size,
+        **settled(run, first), "curves": curves(run),
+    }  # fmt: skip
