@@ -69,6 +69,11 @@ class Finding:
         return "" if self.predicted in ("–", self.claim.formula) else self.claim.formula
 
     @property
+    def equation(self) -> str:
+        """The predicted number and its formula in one: ``0.25 = ΔL``."""
+        return self.predicted + (f" = {self.formula}" if self.formula else "")
+
+    @property
     def measured(self) -> str:
         """The measured number with its error, or why there is none."""
         measured = self.verdict.measured

@@ -82,14 +82,7 @@ class Study:
                 rows.append(["", _cut(f.claim.statement), "", ""])
             said = f.claim
             words = f"  {f.of}" if f.of else f.claim.statement
-            rows.append(
-                [
-                    f.verdict.outcome,
-                    _cut(words),
-                    _cut(f.predicted + (f" = {f.formula}" if f.formula else ""), 40),
-                    _cut(f.measured, 48),
-                ]
-            )
+            rows.append([f.verdict.outcome, _cut(words), _cut(f.equation, 40), _cut(f.measured, 48)])
         table = Table(self.recipe.title, ["verdict", "claim", "predicted", "measured"], rows)
         notes = [f"source: {self.recipe.paper}", *self.notes, self.headline]
         return Answer([table], notes, lambda: [p for figure in self.figures for p in figure.pictures])
@@ -111,8 +104,7 @@ class Study:
         for f in self.findings:
             claim = f.claim.statement + (f": {f.of}" if f.of else "")
             outcome = f.verdict.outcome + (f" ({f.remark})" if f.remark else "")
-            predicted = f.predicted + (f" = {f.formula}" if f.formula else "")
-            cells = (claim, f.verdict.source, predicted, f.measured, outcome)
+            cells = (claim, f.verdict.source, f.equation, f.measured, outcome)
             lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
         lines += [""] + [f"- {note}" for note in self.notes]
         return "\n".join(lines).rstrip() + "\n"
@@ -146,7 +138,8 @@ class Study:
 
         rows = [
             StudyRow(
-                f.claim.statement, f.of, f.verdict.source, f.predicted, f.formula, f.measured, f.verdict.outcome, f.remark
+                f.claim.statement, f.of, f.verdict.source, f.predicted, f.formula, f.measured, f.verdict.outcome,
+                f.remark,
             )
             for f in self.findings
         ]  # fmt: skip
