@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 
-def law_reasons(optimizer: Any = None) -> list[str]:
+def law_reasons(optimizer: Any = None, *, groups: Sequence[Mapping[str, Any]] | None = None) -> list[str]:
     """Why the law of balance does not apply to a torch optimizer, each in a few words; empty if it does, or for None.
 
     Only plain SGD moves charges by lr² ĝᵀAĝ and weight decay alone: momentum adds products of gradients of different
-    steps, preconditioners bring back the part linear in the learning rate.
+    steps, preconditioners bring back the part linear in the learning rate. `groups`: those of its parameter groups that
+    step the layers asked about; all if None.
     """
     if optimizer is None:
         return []
     if type(optimizer) is not torch.optim.SGD:
         return [type(optimizer).__name__]
-    groups = optimizer.param_groups
+    groups = optimizer.param_groups if groups is None else groups
     first = groups[0]
     reasons = []
     if momentum := max(float(group.get("momentum", 0.0)) for group in groups):

@@ -12,60 +12,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sgdscope.balance.law import law_reasons
+from sgdscope.balance.training import Training, training_of
 from sgdscope.estimate import Estimate
 from sgdscope.measure.noise_traces import NoiseTraces, Totals, noise_traces
 from sgdscope.measure.symmetries import Symmetry
 from sgdscope.risk import Risk
 from sgdscope.theory import balance as theory
-from sgdscope.theory.balance import Equilibrium
 
 NAME = "balance"
+_FAR = 100.0
+"""Logarithm of a ratio of norms beyond which there is no equilibrium to speak of."""
 SQUARED, NOISE = "parameter²", "loss² / parameter²"
-
-
-@dataclass(frozen=True)
-class Training:
-    """Plain SGD, as the law of balance sees it.
-
-    Attributes:
-        lr: learning rate.
-        batch_size: samples per step.
-        weight_decay: as torch has it, 2γ.
-        replacement: whether a batch may hold a sample twice.
-    """
-
-    lr: float
-    batch_size: int
-    weight_decay: float = 0.0
-    replacement: bool = False
-
-    @property
-    def decay(self) -> float:
-        """γ: weight decay as γ‖θ‖² in the loss."""
-        return self.weight_decay / 2
-
-    def population(self, risk: Risk, traces: NoiseTraces) -> int | None:
-        """Data size, where batches without replacement make it matter."""
-        return None if self.replacement or traces.unit > 1 or risk.random else risk.size
-
-    def expected_change(self, risk: Risk, traces: NoiseTraces, totals: Totals | None = None) -> float:
-        """Mean change of the charge in one step, exact at any learning rate."""
-        noise_u, noise_w, mean = traces.total if totals is None else totals
-        return float(theory.expected_change(
-            noise_u - noise_w, mean, lr=self.lr, batch_size=self.batch_size, charge=float(traces.charge.sum()),
-            weight_decay=self.decay, population=self.population(risk, traces),
-        ))  # fmt: skip
-
-    def temperature(self, risk: Risk, traces: NoiseTraces) -> float:
-        """T = lr / batch size, times (N − S) / (N − 1) for batches without replacement; 0 with all data in a batch."""
-        population = self.population(risk, traces)
-        if population is None:
-            return self.lr / self.batch_size
-        return self.lr / self.batch_size * (population - self.batch_size) / max(population - 1, 1)
 
 
 def standing(
@@ -106,7 +68,7 @@ def standing(
     Raises ValueError as `measure.noise_traces` does, for a batch size that the data cannot give, lr ≤ 0 or a negative
     weight decay. Estimate ``failed`` if no symmetry holds or none has noise; ``diverged`` if gradients are not finite.
     """
-    training = checked(risk, lr, batch_size, weight_decay, replacement)
+    training = training_of(risk, lr, batch_size, weight_decay, replacement)
     settings: dict[str, Any] = {
         "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay, "replacement": replacement,
         "mode": risk.mode, "of": risk.size, "law": law_reasons(optimizer),
@@ -117,16 +79,6 @@ def standing(
     except FloatingPointError as error:
         return Estimate.failed(NAME, str(error), status="diverged", settings=settings)
     return standing_of(risk, traces, training, settings)
-
-
-def checked(risk: Risk, lr: float, batch_size: int, weight_decay: float, replacement: bool) -> Training:
-    """The training, if it is one. Raises ValueError."""
-    if not 0 < lr < math.inf:
-        raise ValueError(f"expected a learning rate > 0, got {lr}")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"expected a weight decay ≥ 0, got {weight_decay}")
-    risk.source.check_batch_size(batch_size, replacement=replacement)
-    return Training(lr, batch_size, weight_decay, replacement)
 
 
 def _enough(risk: Risk, samples: int, batch_size: int) -> int:
@@ -208,34 +160,28 @@ def _rest(risk: Risk, traces: NoiseTraces, training: Training) -> _Rest | None:
     if power is None or temperature == 0 or min(norms) == 0:
         return None
 
-    def found(noise_u: float, noise_w: float, u: float, w: float) -> Equilibrium:
-        return theory.equilibrium(
-            [power, -power], [noise_u / power, noise_w / power], [u / power, w / power], temperature=temperature,
-            weight_decay=training.decay,
-        )  # fmt: skip
+    def log_ratio(totals: Totals) -> float:
+        return float(training.log_ratio_to_equilibrium(temperature, totals.noise_u, totals.noise_w, *norms))
 
+    to_go = log_ratio(traces.total)
+    of_units = training.log_ratio_to_equilibrium(
+        temperature, traces.noise_u, traces.noise_w, traces.squared_norm_u, traces.squared_norm_w
+    )
+    heard = np.isfinite(of_units) & (traces.noise_u + traces.noise_w > 0).numpy()
+    error = traces.error(log_ratio)
+    if not (abs(to_go) < _FAR and math.isfinite(error) and heard.any()):
+        return None
     ratio = math.sqrt(norms[0] / norms[1])
-
-    def at_rest(totals: Totals) -> float:
-        return ratio * math.exp(2 * power * found(totals.noise_u, totals.noise_w, *norms).log_scale)
-
-    columns: list[Tensor] = [traces.noise_u, traces.noise_w, traces.squared_norm_u, traces.squared_norm_w]
-    distances = []
-    for unit in torch.stack(columns, 1).tolist():
-        try:
-            distances.append(abs(2 * power * found(*unit).log_scale))
-        except ValueError:  # a unit without noise, or with noise on one side
-            continue
-    try:
-        rest = found(traces.total.noise_u, traces.total.noise_w, *norms)
-        equilibrium_ratio, error = at_rest(traces.total), traces.error(at_rest)
-    except ValueError:
-        return None
-    if not (rest.relaxation_rate and distances):
-        return None
-    distances.sort()
-    middle = (distances[(len(distances) - 1) // 2] + distances[len(distances) // 2]) / 2
-    return _Rest(ratio, equilibrium_ratio, error, 1 / (training.lr * rest.relaxation_rate), middle)
+    rest = theory.equilibrium(
+        [power, -power], [traces.total.noise_u / power, traces.total.noise_w / power],
+        [norms[0] / power, norms[1] / power], temperature=temperature, weight_decay=training.decay,
+    )  # fmt: skip
+    assert rest.relaxation_rate is not None
+    at_rest = ratio * math.exp(to_go)
+    error = at_rest * traces.error(log_ratio)
+    return _Rest(
+        ratio, at_rest, error, 1 / (training.lr * rest.relaxation_rate), float(np.median(abs(of_units[heard])))
+    )
 
 
 def _one_power(symmetry: Symmetry) -> float | None:

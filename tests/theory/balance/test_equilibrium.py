@@ -37,6 +37,24 @@ def test_rescaling_in_closed_form(u, w, gamma, temperature):
     assert found.relaxation_rate == pytest.approx(rate, rel=1e-9)
 
 
+@given(sizes, sizes, sizes, sizes, st.floats(0, 0.3))
+def test_many_ratios_at_once(noise_u, noise_w, u, w, gamma):
+    many = balance.log_ratio_to_equilibrium(
+        [noise_u, 1.0], [noise_w, 1.0], [u, 2.0], [w, 2.0], temperature=0.2, weight_decay=gamma
+    )
+    one = balance.rescaling_equilibrium(
+        noise_u, noise_w, squared_norm_u=u, squared_norm_w=w, temperature=0.2, weight_decay=gamma
+    )
+    assert many == pytest.approx([2 * one.log_scale, 0.0], abs=1e-9)
+
+
+def test_ratios_without_equilibrium():
+    found = balance.log_ratio_to_equilibrium([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+    assert found.tolist() == [math.inf, -math.inf, 0.0]
+    with pytest.raises(ValueError, match="finite noise and squared norms"):
+        balance.log_ratio_to_equilibrium([-1.0], [1.0])
+
+
 @given(sizes, sizes, sizes, sizes, st.floats(-1, 1))
 def test_does_not_depend_on_where_on_the_orbit_one_starts(s1, s2, c1, c2, start):
     a = np.array([1.0, -0.5])

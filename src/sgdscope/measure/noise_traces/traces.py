@@ -114,13 +114,14 @@ def noise_traces(
     if min(samples, risk.size) < 4:
         raise ValueError(f"expected at least 4 samples, got {min(samples, risk.size)}")
     held = [s for s in (symmetries(risk) if found is None else found) if s.holds]
-    shares = [shares_of(symmetry) for symmetry in held]
-    weights = weights_by_name([share for of_one in shares for share in of_one])
-    unknown = [name for name in weights if name not in risk.names]
+    parameters = dict(zip(risk.names, risk.parameters, strict=True))
+    unknown = [part.name for symmetry in held for part in symmetry.parts if part.name not in parameters]
     if unknown:
         raise ValueError(f"expected symmetries of this risk's model, got one of {unknown[0]}, which it does not train")
     if not held:
         return ()
+    shares = [shares_of(symmetry, parameters) for symmetry in held]
+    weights = weights_by_name([share for of_one in shares for share in of_one])
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     if risk.batch_dependent:
         size = _checked(risk, samples, batch_size)
@@ -129,7 +130,6 @@ def noise_traces(
         gathered = gather(risk, weights, min(samples, risk.size), generator)
     if not gathered.finite:
         raise FloatingPointError("the gradients of single samples are not finite")
-    parameters = dict(zip(risk.names, risk.parameters, strict=True))
     return tuple(_traces(s, own, parameters, gathered) for s, own in zip(held, shares, strict=True))
 
 
@@ -201,7 +201,7 @@ class _Moments(NamedTuple):
         for share in shares:
             own = sums[share.part.name]
             place = next(i for i, w in enumerate(own.asked) if w is share.weights)
-            power = 1.0 if share.weights is not None else float(share.part.power)
+            power = 1.0 if isinstance(share.part.power, Tensor) or share.weights is not None else share.part.power
             products, of_blocks = own.block_products[place].cpu(), own.block_squares[place].cpu()
             squares = squares + power * (of_blocks.sum() - of_blocks)
             total = total + power * (products.sum() - 2 * products.sum(1) + products.diagonal())

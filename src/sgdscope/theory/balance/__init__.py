@@ -14,7 +14,12 @@ from sgdscope.theory.balance.diagonal import (
     second_order_noise,
     slowest_decay_rate,
 )
-from sgdscope.theory.balance.equilibrium import Equilibrium, equilibrium, rescaling_equilibrium
+from sgdscope.theory.balance.equilibrium import (
+    Equilibrium,
+    equilibrium,
+    log_ratio_to_equilibrium,
+    rescaling_equilibrium,
+)
 
 __all__ = [
     "Bounds",
@@ -29,6 +34,7 @@ __all__ = [
     "interaction_covariances",
     "log_charge_along",
     "log_charge_factor",
+    "log_ratio_to_equilibrium",
     "rescaling_equilibrium",
     "second_order_noise",
     "slowest_decay_rate",

@@ -64,6 +64,24 @@ def rescaling_equilibrium(
     return equilibrium([1.0, -1.0], [noise_u, noise_w], squares, temperature=temperature, weight_decay=weight_decay)
 
 
+def log_ratio_to_equilibrium(
+    noise_u: npt.ArrayLike, noise_w: npt.ArrayLike, squared_norm_u: npt.ArrayLike = 0.0,
+    squared_norm_w: npt.ArrayLike = 0.0, *, temperature: float = 1.0, weight_decay: float = 0.0,
+) -> Floats:  # fmt: skip
+    """By how much ln(‖u‖ / ‖w‖) changes from here to equilibrium, ``2 ln λ = ½ ln λ⁴``, for many rescalings at once.
+
+    Arguments as for `rescaling_equilibrium`, in arrays of one shape. +∞ or −∞ where there is no equilibrium because
+    noise and decay push one way only, 0 where nothing pushes.
+    """
+    up = temperature * np.asarray(noise_u, dtype=np.float64) + 4 * weight_decay * np.asarray(squared_norm_w)
+    down = temperature * np.asarray(noise_w, dtype=np.float64) + 4 * weight_decay * np.asarray(squared_norm_u)
+    if not (np.isfinite(up).all() and np.isfinite(down).all() and (up >= 0).all() and (down >= 0).all()):
+        raise ValueError("expected finite noise and squared norms ≥ 0")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changed: Floats = np.where((up == 0) & (down == 0), 0.0, (np.log(up) - np.log(down)) / 2)
+    return changed
+
+
 def equilibrium(
     generator: npt.ArrayLike, noise: npt.ArrayLike, squares: npt.ArrayLike | None = None, *, temperature: float = 1.0,
     weight_decay: float = 0.0,
