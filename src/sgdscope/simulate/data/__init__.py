@@ -2,6 +2,8 @@
 
 Each is a loss that is a mean over samples, simple enough to be written out in formulas: gradients of batches are exact,
 not Gaussian noise of the right size. Each can be handed to `sgdscope.measure` as a `Risk` at a point.
+
+`WeightDiffusion` is the differential equation that stands for all this on a two-layer network with balanced layers.
 """
 
 from sgdscope.simulate.data.diagonal_network import DiagonalNetwork, ScalarNetwork
@@ -11,9 +13,11 @@ from sgdscope.simulate.data.pairs import Pairs
 from sgdscope.simulate.data.quadratics import Quadratics
 from sgdscope.simulate.data.sgd import SGD
 from sgdscope.simulate.data.stream import Stream
+from sgdscope.simulate.data.weight_diffusion import BalancedWeight, WeightDiffusion
 
 __all__ = [
     "SGD",
+    "BalancedWeight",
     "DataLandscape",
     "DiagonalNetwork",
     "LogisticRegression",
@@ -23,4 +27,5 @@ __all__ = [
     "Sampling",
     "ScalarNetwork",
     "Stream",
+    "WeightDiffusion",
 ]

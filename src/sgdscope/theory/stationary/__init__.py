@@ -6,7 +6,11 @@ is shared between wells (Dai & Zhu, arXiv 2112.00987; Xie, Sato & Sugiyama, arXi
 """
 
 from sgdscope.theory.stationary.closed_form_mode import nonzero_mode
-from sgdscope.theory.stationary.discrete_threshold import discrete_correction, discrete_critical_temperature
+from sgdscope.theory.stationary.discrete_threshold import (
+    discrete_correction,
+    discrete_critical_temperature,
+    growth_rate,
+)
 from sgdscope.theory.stationary.dynamics import DiagonalDynamics
 from sgdscope.theory.stationary.fluctuations import (
     CriticalAmplitudes,
@@ -14,6 +18,7 @@ from sgdscope.theory.stationary.fluctuations import (
     critical_amplitudes,
     fluctuation_peak,
 )
+from sgdscope.theory.stationary.gaussian_threshold import gaussian_discrete_critical_temperature, gaussian_growth_rate
 from sgdscope.theory.stationary.law import DiagonalLaw
 from sgdscope.theory.stationary.minima import (
     anharmonic_correction,
@@ -51,6 +56,9 @@ __all__ = [
     "divergence_temperature",
     "effective_depth",
     "fluctuation_peak",
+    "gaussian_discrete_critical_temperature",
+    "gaussian_growth_rate",
+    "growth_rate",
     "masses_by_quadrature",
     "masses_of_minima",
     "mode_temperature",

@@ -1,7 +1,8 @@
 r"""Discrete threshold: the temperature at which SGD with its real steps, not the SDE, collapses a two-layer network.
 
-Close to 0 both layers of ``ℓ = (u w x − y)²`` are multiplied in every step by 1 + 2 lr m̄, m̄ the mean of xy over the
-batch. The weight dies out where E log |1 + 2 lr m̄| turns negative. Derived here; T_c of the SDE is its first order.
+Close to 0 both layers of ``ℓ = (u w x − y)² + γ (u² + w²)`` are multiplied in every step by 1 + 2 lr (m̄ − γ), m̄ the
+mean of xy over the batch. The weight dies out where E log |1 + 2 lr (m̄ − γ)| turns negative. Derived here; T_c of the
+SDE is its first order.
 """
 
 from __future__ import annotations
@@ -25,7 +26,22 @@ CELLS = 2**17
 """Cells of the lattice that holds the law of the batch mean where there are more."""
 
 
-def discrete_critical_temperature(x: npt.ArrayLike, y: npt.ArrayLike, batch_size: int) -> Prediction:
+def growth_rate(x: npt.ArrayLike, y: npt.ArrayLike, *, lr: float, batch_size: int, weight_decay: float = 0.0) -> float:
+    """Mean change of ln |v| in one step of SGD close to v = 0: 2 E log |1 + 2 lr (m̄ − γ)|, two balanced layers.
+
+    v is on the side of the optimum, and batches are drawn with replacement; to first order in lr it is
+    4 lr (|β₂| − γ − T α₃). Arguments, cost and source as for `discrete_critical_temperature`.
+    """
+    if not 0 < lr < math.inf:
+        raise ValueError(f"expected a learning rate > 0, got {lr}")
+    _, products = _pulls(x, y, batch_size, weight_decay)
+    means, masses = _batch_means(products, int(batch_size))
+    return 2 * _mean_log(means, masses, lr)
+
+
+def discrete_critical_temperature(
+    x: npt.ArrayLike, y: npt.ArrayLike, batch_size: int, weight_decay: float = 0.0
+) -> Prediction:
     """T = lr / batch_size at which real SGD on these data collapses a balanced two-layer network to 0.
 
     Batches are drawn with replacement. The growth rate is exact where the data leave few different batch means (few
@@ -38,31 +54,30 @@ def discrete_critical_temperature(x: npt.ArrayLike, y: npt.ArrayLike, batch_size
         x: inputs, shape (samples,).
         y: targets, same shape.
         batch_size: S ≥ 1.
+        weight_decay: γ ≥ 0, in the loss as γ ‖θ‖².
 
-    Raises ValueError for data without mean or variance of xy, where all batches make the weight grow, and where the
-    growth rate stays positive: at large batches the steps get too large before the noise gets large enough.
+    Raises ValueError for data without variance of xy or with a mean below γ, where all batches make the weight grow,
+    and where the growth rate stays positive: at large batches the steps get too large before the noise gets large
+    enough.
 
     Source: derived here. The modified loss of Ziyin, Li & Ueda (arXiv 2308.06671, Eq. 54) gives a third of the shift.
     """
-    noise = DiagonalNoise.of_data(x, y)
-    if batch_size < 1 or batch_size != int(batch_size):
-        raise ValueError(f"expected a whole batch size ≥ 1, got {batch_size}")
-    continuous = noise.critical_temperature()
+    noise, products = _pulls(x, y, batch_size, weight_decay)
+    continuous = noise.critical_temperature(weight_decay)
     if continuous == 0:
-        raise ValueError("expected a nonzero mean of xy: without it v = 0 wins at every temperature")
-    products = noise.sign * np.asarray(x, dtype=float) * np.asarray(y, dtype=float)
+        least = f"a mean above weight decay {weight_decay:g}" if weight_decay else "a nonzero mean"
+        raise ValueError(f"expected {least} of xy: without it v = 0 wins at every temperature")
     if products.min() >= 0:
         raise ValueError("all xy have one sign: every batch makes the weight grow, and no temperature collapses it")
     means, masses = _batch_means(products, int(batch_size))
 
     def growth(temperature: float) -> float:
-        factor = np.abs(1 + 2 * temperature * batch_size * means)
-        return float(masses @ np.log(np.maximum(factor, 1e-300)))
+        return _mean_log(means, masses, temperature * batch_size)
 
     return Prediction(
-        _first_root(growth, continuous),
+        first_root(growth, continuous),
         "discrete critical temperature",
-        "E log|1 + 2 lr m̄| = 0",
+        "E log|1 + 2 lr (m̄ − γ)| = 0",
         "depth 1, balanced layers, batches with replacement",
         "derived here",
         "learning rate / batch size",
@@ -99,7 +114,26 @@ def discrete_correction(x: npt.ArrayLike, y: npt.ArrayLike, batch_size: int) -> 
     )
 
 
-def _first_root(growth: Callable[[float], float], continuous: float) -> float:
+def _pulls(x: npt.ArrayLike, y: npt.ArrayLike, batch_size: int, weight_decay: float) -> tuple[DiagonalNoise, Array]:
+    """The noise, and xy − γ of every sample, on the side of the optimum."""
+    noise = DiagonalNoise.of_data(x, y)
+    if batch_size < 1 or batch_size != int(batch_size):
+        raise ValueError(f"expected a whole batch size ≥ 1, got {batch_size}")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"expected a weight decay ≥ 0, got {weight_decay}")
+    return noise, noise.sign * np.asarray(x, dtype=float) * np.asarray(y, dtype=float) - weight_decay
+
+
+def _mean_log(means: Array, masses: Array, lr: float) -> float:
+    """E log |1 + 2 lr m| over values m with their probabilities."""
+    grown = 2 * lr * means
+    log_size = np.log(np.maximum(np.abs(1 + grown), 1e-300))
+    log_size[grown > -0.5] = np.log1p(grown[grown > -0.5])  # keeps the digits of small steps
+    return float(masses @ log_size)
+
+
+def first_root(growth: Callable[[float], float], continuous: float) -> float:
+    """Lowest temperature at which the growth turns negative, on a scan around the threshold of the SDE."""
     scan = continuous * 1.05 ** np.arange(-60, 61)
     negative = np.flatnonzero([growth(at) < 0 for at in scan])
     if not negative.size or negative[0] == 0:
@@ -115,6 +149,8 @@ def _batch_means(products: Array, batch_size: int) -> tuple[Array, Array]:
     """Values and probabilities of the mean of a batch drawn with replacement."""
     values, counts = np.unique(products.round(14), return_counts=True)
     chances = counts / counts.sum()
+    if batch_size == 1:
+        return values, chances
     if math.comb(values.size + batch_size - 1, batch_size) <= OUTCOMES:
         compositions = _compositions(batch_size, values.size)
         logarithm = gammaln(batch_size + 1) - gammaln(compositions + 1).sum(axis=1) + compositions @ np.log(chances)
