@@ -4,12 +4,14 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from tests.balance.networks import reference, two_layer_relu
+from tests.balance.networks import reference, squared, two_layer_relu
+from torch import nn
 
 from sgdscope import measure
 from sgdscope.balance import drift_along, drift_test, standing
 from sgdscope.balance.training import Training
 from sgdscope.balance.walk import Walk
+from sgdscope.risk import Risk
 
 
 @pytest.mark.parametrize("replacement", [True, False])
@@ -72,25 +74,43 @@ def test_what_is_printed():
                                 "z", "verdict"]  # fmt: skip
     assert lines[1].startswith("0 → 2")
     assert "χ² =" in lines[2]
-    assert lines[3].startswith(
-        "100 forks of 1 step from the same weights; every step moves the charges as the identity"
-    )
+    assert lines[3].startswith("100 forks of one step from the same weights; each moves the charges as the identity")
 
 
 def test_rows_are_plain():
-    row = drift_test(two_layer_relu(), lr=0.1, batch_size=8, forks=10, steps=2).to_row()
-    assert row["settings"]["steps"] == 2
+    row = drift_test(two_layer_relu(), lr=0.1, batch_size=8, forks=10).to_row()
+    assert row["settings"]["forks"] == 10
     assert row["pairs"][0]["layers"] == "0 → 2"
     assert row["pairs"][0]["verdict"]["outcome"] in ("agrees", "disagrees", "undecided")
 
 
 def test_forks_that_diverge_are_said():
-    tested = drift_test(two_layer_relu(), lr=1e100, batch_size=8, forks=4, steps=3)
+    double = two_layer_relu()
+    x, y = double.source.batch
+    single = Risk(double.model.float(), squared, (x.float(), y.float()))
+    tested = drift_test(single, lr=3e38, batch_size=8, forks=4)
     assert tested.pairs[0].measured.status == "diverged"
     assert tested.pairs[0].verdict.outcome == "unassessed"
     assert tested.pairs[0].z is None
     assert tested.chi_square is None
     assert "diverged" in str(tested)
+
+
+def test_batch_norm_moves_charges_by_the_noise_of_its_batches():
+    """Samples have no gradients of their own; scale-invariant weights grow."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 6), nn.ReLU(),
+            nn.Linear(6, 3),
+        ).double()  # fmt: skip
+        data = torch.randn(64, 1, 4, 4).double(), torch.randn(64, 3).double()
+    tested = drift_test(Risk(model, squared, data), lr=0.1, batch_size=8, forks=200, samples=8 * 200)
+    assert [pair.layers for pair in tested.pairs] == ["0 → 1", "1 → 4", "4 → 6"]
+    assert float(tested.pairs[0].measured) > 5 * tested.pairs[0].measured.standard_error
+    assert all(abs(pair.z) < 3 for pair in tested.pairs)
+    assert all(pair.predicted.standard_error > 0 for pair in tested.pairs)
+    assert tested.identity_residual < 0.01  # the eps of the norm
 
 
 def test_undisturbed():
@@ -126,7 +146,7 @@ def test_looked_at_every_step_the_sum_is_exact():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda risk: drift_test(risk, lr=0.1, batch_size=8, forks=3), "at least 4 forks of at least 1 step, got 3"),
+        (lambda risk: drift_test(risk, lr=0.1, batch_size=8, forks=3), "at least 4 forks, got 3"),
         (lambda risk: drift_test(risk, [], lr=0.1, batch_size=8), "in which none holds"),
         (lambda risk: drift_along(risk, [], lr=0.1, batch_size=8), "in which none holds"),
         (lambda risk: drift_along(risk, lr=0.1, batch_size=8, steps=1), "at least 2 steps"),

@@ -203,6 +203,25 @@ def test_powers_of_both_signs_in_one_parameter():
     assert mean == pytest.approx(sampled.total.noise_w, rel=1e-2)
 
 
+@pytest.mark.parametrize("samples", [SAMPLES, 30])
+def test_units_that_own_part_of_a_parameter(samples):
+    """As in one matrix for queries, keys and values: columns 5 to 7 of the second layer belong to nobody."""
+    risk = risk_of("mlp")
+    owners = torch.tensor([0, 0, 1, 1, 2, -1, -1, -1])
+    parts = (Part("3.weight", (6, 8), (1,), 1.0, owners), Part("1.weight", (8, 16), (0,), -1.0, owners))
+    (traces,) = noise_traces(risk, [Symmetry("mine", "rescaling", 3, parts)], samples=samples)
+    order = torch.arange(SAMPLES)
+    if samples < SAMPLES:
+        order = gathering.draw_indices(SAMPLES, samples, torch.Generator().manual_seed(0))
+    rows = dict(zip(risk.names, per_sample_gradients(risk, risk.source.take(order)), strict=True))
+    variance = rows["3.weight"].var(0) * (SAMPLES - 1) / SAMPLES
+    by_unit = [float(variance[:, columns].sum()) for columns in ((0, 1), (2, 3), (4,))]
+    assert traces.noise_u.tolist() == pytest.approx(by_unit)
+    if samples < SAMPLES:
+        left = rows["3.weight"][2:, :, :5].var(0).sum() * (SAMPLES - 1) / SAMPLES  # without the first of 16 blocks
+        assert traces.replicates[0].noise_u == pytest.approx(float(left))
+
+
 def test_scale_invariance_has_one_side():
     risk = risk_of("norms")
     found = [s for s in found_in(risk) if s.kind == "scale invariance"]

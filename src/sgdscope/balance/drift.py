@@ -54,9 +54,8 @@ class DriftTest:
         if self.chi_square is not None:
             lines.append(f"all pairs against the discrete law: χ² = {self.chi_square:.3g} for {len(self.pairs)}, "
                          f"p = {self.probability:.2g}")  # fmt: skip
-        forks, steps = self.settings["forks"], self.settings["steps"]
-        lines.append(f"{forks} forks of {steps} {'step' if steps == 1 else 'steps'} from the same weights; every step "
-                     f"moves the charges as the identity says within {self.identity_residual:.1g}")  # fmt: skip
+        lines.append(f"{self.settings['forks']} forks of one step from the same weights; each moves the charges as the "
+                     f"identity says within {self.identity_residual:.1g}")  # fmt: skip
         return "\n".join(lines)
 
     def to_row(self) -> dict[str, Any]:
@@ -77,16 +76,14 @@ def drift_test(
     weight_decay: float = 0.0,
     replacement: bool = False,
     forks: int = 400,
-    steps: int = 1,
     samples: int = 4096,
     tolerance: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> DriftTest:
     """Fork plain SGD from the present weights and hold the mean change of each charge against the law of balance.
 
-    Every fork starts at the same weights and really takes its steps, with minibatches of its own, in the parameters'
-    precision; the model stays as it is. With `steps` > 1 the law at the start is held against the mean over steps,
-    which is right as long as the noise hardly changes over them.
+    Every fork starts at the same weights and really takes one step, with a minibatch of its own, in the parameters'
+    precision; the model stays as it is. For longer stretches, over which the noise changes, see `drift_along`.
 
     Args:
         risk: the loss at the present weights.
@@ -96,18 +93,17 @@ def drift_test(
         weight_decay: as torch's SGD has it.
         replacement: whether a batch may hold a sample twice.
         forks: how many; at least 4.
-        steps: of each fork.
         samples: for the traces of noise that predict; all data where there are fewer, and then without error.
         tolerance: relative difference up to which the verdicts agree.
         generator: of the batches and samples.
 
-    Cost: forks · steps gradients of a batch, and that of `measure.noise_traces` with so many samples.
-    Raises ValueError as `balance.standing` does, for fewer than 4 forks or 1 step, and where no symmetry holds;
+    Cost: `forks` gradients of a batch, and that of `measure.noise_traces` with so many samples.
+    Raises ValueError as `balance.standing` does, for fewer than 4 forks, and where no symmetry holds;
     FloatingPointError if gradients at the start are not finite.
     """
     training = training_of(risk, lr, batch_size, weight_decay, replacement)
-    if forks < 4 or steps < 1:
-        raise ValueError(f"expected at least 4 forks of at least 1 step, got {forks} of {steps}")
+    if forks < 4:
+        raise ValueError(f"expected at least 4 forks, got {forks}")
     held = [s for s in (symmetries(risk) if found is None else found) if s.holds]
     if not held:
         raise ValueError("expected a model with symmetries, got one in which none holds\n"
@@ -115,42 +111,37 @@ def drift_test(
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     traces = noise_traces(risk, held, samples=samples, batch_size=batch_size, replacement=replacement,
                           generator=generator)  # fmt: skip
-    changes, residual = _forked(Walk(risk, held, training), forks, steps, generator)
+    changes, residual = _forked(Walk(risk, held, training), forks, generator)
     settings = {
         "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay, "replacement": replacement, "forks": forks,
-        "steps": steps, "samples": traces[0].samples, "mode": risk.mode, "of": risk.size,
+        "samples": traces[0].samples, "mode": risk.mode, "of": risk.size,
     }  # fmt: skip
     predicted = [predicted_by("discrete law", training.expected_change, risk, t) for t in traces]
     continuous = [predicted_by("continuous law", training.continuous_change, risk, t) for t in traces]
     measured = [_mean(changes[:, place]) for place in range(len(held))]
-    scope = f"plain SGD, {forks} forks of {steps} {'step' if steps == 1 else 'steps'} from one point"
+    scope = f"plain SGD, {forks} forks of one step from one point"
     pairs = tuple(
         PairDrift(s.name, m, p, c, verdict_of(_CLAIM.format(s.name), m, p, tolerance, scope))
         for s, m, p, c in zip(held, measured, predicted, continuous, strict=True)
     )
     chi_square, probability = _together(changes, pairs, _covariance(risk, traces, training))
-    cost = forks * steps * batch_size / risk.size + traces[0].cost
+    cost = forks * batch_size / risk.size + traces[0].cost
     return DriftTest(pairs, chi_square, probability, residual, settings, cost)
 
 
-def _forked(walk: Walk, forks: int, steps: int, generator: torch.Generator) -> tuple[Tensor, float]:
-    """Change of each charge per step in each fork, ``(forks, symmetries)``, and the largest residual of a step."""
+def _forked(walk: Walk, forks: int, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Change of each charge in each fork, ``(forks, symmetries)``, and the largest difference from the identity."""
     lr, decay = walk.training.lr, walk.training.decay
     start = walk.charges()
-    rows, residual = [], 0.0
+    decayed = (1 - (1 - 2 * lr * decay) ** 2) * start
+    changes, residual = [], 0.0
     for fork in range(forks):
         walk.restart()
-        charge = start
-        for step in range(steps):
-            u, w = walk.step(walk.draw(generator), seed=fork * steps + step)
-            after = walk.charges()
-            decayed = (1 - (1 - 2 * lr * decay) ** 2) * charge
-            terms = lr * lr * (u + w) + decayed.abs()
-            gap = (after - charge - lr * lr * (u - w) + decayed).abs() / terms.clamp(min=1e-300)
-            residual = max(residual, float(gap.max())) if bool(torch.isfinite(gap).all()) else math.inf
-            charge = after
-        rows.append((charge - start) / steps)
-    return torch.stack(rows), residual
+        u, w = walk.step(walk.draw(generator), seed=fork)
+        changes.append(walk.charges() - start)
+        gap = (changes[-1] - lr * lr * (u - w) + decayed).abs() / (lr * lr * (u + w) + decayed.abs()).clamp(min=1e-300)
+        residual = max(residual, float(gap.max())) if bool(torch.isfinite(gap).all()) else math.inf
+    return torch.stack(changes), residual
 
 
 def _mean(changes: Tensor) -> Estimate:

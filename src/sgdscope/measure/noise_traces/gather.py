@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdscope.batches import Batch, draw_indices
+from sgdscope.measure.noise_traces.share import Share
 from sgdscope.measure.noise_traces.sums import Sums
 from sgdscope.per_sample import layers, per_sample_gradients
 from sgdscope.per_sample.gram import layers_refusal
@@ -22,7 +23,8 @@ _FORMED = 1 << 26
 _PASS, _ELEMENT = 1.7, 1.0
 """Gradients of the samples that the two ways take: layer by layer as measured, explicitly by counting samples."""
 
-Weights = Mapping[str, Sequence[Tensor | None]]
+Shares = Mapping[str, Sequence[Share]]
+"""What is asked for, by name of the parameter."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,18 @@ class Gathered:
     @property
     def finite(self) -> bool:
         """Whether all sums are finite."""
-        return all(bool(torch.isfinite(s.squares).all()) for s in self.sums.values())
+        return all(s.finite for s in self.sums.values())
 
 
-def gather(risk: Risk, weights: Weights, samples: int, generator: torch.Generator) -> Gathered:
-    """Gradients of `samples` samples drawn without replacement, by the parameters named in `weights`."""
+def gather(risk: Risk, shares: Shares, samples: int, generator: torch.Generator) -> Gathered:
+    """Gradients of `samples` samples drawn without replacement, by the parameters named in `shares`."""
     exhaustive = samples == risk.size and not risk.random
     refusal = layers_refusal(risk)
     passes = -(-samples // risk.chunk_size)
     parameters = dict(zip(risk.names, risk.parameters, strict=True))
-    kept = sum(parameters[name].numel() * parameters[name].element_size() for name in weights)
+    kept = sum(parameters[name].numel() * parameters[name].element_size() for name in shares)
     blocks = 1 if exhaustive else min(BLOCKS, samples, max(4, risk.memory // max(kept, 1)))
-    sums = {name: Sums(parameters[name].detach(), w, blocks) for name, w in weights.items()}
+    sums = {name: Sums(parameters[name].detach(), own, blocks) for name, own in shares.items()}
     order = torch.arange(samples) if exhaustive else draw_indices(risk.size, samples, generator).cpu()
     of = torch.arange(samples) * blocks // samples
     with torch.inference_mode(False):
@@ -81,12 +83,12 @@ def gather(risk: Risk, weights: Weights, samples: int, generator: torch.Generato
 
 
 def gather_batches(
-    risk: Risk, weights: Weights, batches: int, batch_size: int, replacement: bool, generator: torch.Generator
+    risk: Risk, shares: Shares, batches: int, batch_size: int, replacement: bool, generator: torch.Generator
 ) -> Gathered:
     """Gradients of whole batches, drawn independently of each other."""
     blocks = min(BLOCKS, batches)
     parameters = dict(zip(risk.names, risk.parameters, strict=True))
-    sums = {name: Sums(parameters[name].detach(), w, blocks) for name, w in weights.items()}
+    sums = {name: Sums(parameters[name].detach(), own, blocks) for name, own in shares.items()}
     of = torch.arange(batches) * blocks // batches
     for index in range(batches):
         _, gradient = risk.gradient(risk.draw(batch_size, generator, replacement=replacement), seed=index)
@@ -113,7 +115,7 @@ def _by_layers(risk: Risk, batch: Batch, block: Tensor, sums: Mapping[str, Sums]
             if not any(s is not None for s in own):
                 continue
             slope = side.slope * len(block)  # of each sample's own loss
-            if isinstance(side.layer, nn.Linear) and side.input.dim() == 2 and _unweighted(own[0]):
+            if isinstance(side.layer, nn.Linear) and side.input.dim() == 2 and (own[0] is None or own[0].by_sides):
                 if own[0] is not None:
                     own[0].add_linear(side.input, slope, block, alone=alone)
                 if len(own) > 1 and own[1] is not None:
@@ -123,10 +125,6 @@ def _by_layers(risk: Risk, batch: Batch, block: Tensor, sums: Mapping[str, Sums]
                 each = own[part]
                 if each is not None:
                     each.add(gradients, chunk)
-
-
-def _unweighted(sums: Sums | None) -> bool:
-    return sums is None or all(w is None for w in sums.weights)
 
 
 def _formed(layer: nn.Module, a: Tensor, slope: Tensor, block: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,11 +51,35 @@ def _owned(part: Part, parameter: Tensor) -> Tensor:
     return 1 - replace(part, power=1.0).factors(zeros, parameter.detach())
 
 
-def weights_by_name(shares: Sequence[Share]) -> dict[str, list[Tensor | None]]:
-    """For each parameter the different weights under which sums over its elements are asked for."""
-    found: dict[str, list[Tensor | None]] = {}
+def by_name(shares: Iterable[Share]) -> dict[str, list[Share]]:
+    """The shares of each parameter."""
+    found: dict[str, list[Share]] = {}
     for share in shares:
-        known = found.setdefault(share.part.name, [])
-        if not any(w is share.weights for w in known):
-            known.append(share.weights)
+        found.setdefault(share.part.name, []).append(share)
     return found
+
+
+def along(part: Part, shape: torch.Size) -> tuple[int, Part] | None:
+    """Which sums of a matrix, by row (0) or by column (1), the sums of a part can be had from, and by what part."""
+    if isinstance(part.power, Tensor):
+        return None
+    if not part.unit_dims:
+        return 0, replace(part, view=(shape[0],))
+    for place in range(len(part.view) + 1):
+        if math.prod(part.view[:place]) == shape[0]:
+            if max(part.unit_dims) < place:
+                return 0, replace(part, view=part.view[:place])
+            if min(part.unit_dims) >= place:
+                own = tuple(d - place for d in part.unit_dims)
+                return 1, replace(part, view=part.view[place:], unit_dims=own)
+    return None
+
+
+def squared_norms(share: Share, value: Tensor) -> Tensor:
+    """‖v‖² of each unit of a share, in the precision of v: of large matrices no copy in another is made."""
+    matrix = value.detach().square()
+    found = along(share.part, matrix.shape) if matrix.dim() == 2 else None
+    if found is None:
+        return share.part.sums(matrix).cpu()
+    place, part = found
+    return part.sums(matrix.sum(1 - place)).cpu()

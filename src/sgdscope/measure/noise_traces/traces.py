@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sgdscope.measure.noise_traces.gather import Gathered, gather, gather_batches
-from sgdscope.measure.noise_traces.share import Share, shares_of, weights_by_name
+from sgdscope.measure.noise_traces.share import Share, by_name, shares_of, squared_norms
 from sgdscope.measure.noise_traces.sums import Sums
 from sgdscope.measure.symmetries.find import symmetries
 from sgdscope.measure.symmetries.symmetry import Symmetry
@@ -121,13 +121,13 @@ def noise_traces(
     if not held:
         return ()
     shares = [shares_of(symmetry, parameters) for symmetry in held]
-    weights = weights_by_name([share for of_one in shares for share in of_one])
+    asked = by_name(share for of_one in shares for share in of_one)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     if risk.batch_dependent:
         size = _checked(risk, samples, batch_size)
-        gathered = gather_batches(risk, weights, samples // size, size, replacement, generator)
+        gathered = gather_batches(risk, asked, samples // size, size, replacement, generator)
     else:
-        gathered = gather(risk, weights, min(samples, risk.size), generator)
+        gathered = gather(risk, asked, min(samples, risk.size), generator)
     if not gathered.finite:
         raise FloatingPointError("the gradients of single samples are not finite")
     return tuple(_traces(s, own, parameters, gathered) for s, own in zip(held, shares, strict=True))
@@ -163,7 +163,7 @@ def _traces(
 def _squared_norms(shares: list[Share], parameters: Mapping[str, Tensor], units: int) -> Tensor:
     total = torch.zeros(units, dtype=torch.float64)
     for share in shares:
-        total += share.part.sums(parameters[share.part.name].detach().double().square()).cpu()
+        total += squared_norms(share, parameters[share.part.name])
     return total
 
 
@@ -189,9 +189,8 @@ class _Moments(NamedTuple):
         """By unit."""
         squares, total = (torch.zeros(units, dtype=torch.float64) for _ in range(2))
         for share in shares:
-            own = sums[share.part.name]
-            squares += share.part.sums(own.squares.reshape(own.shape)).cpu()
-            total += share.part.sums(own.total.double().square().reshape(own.shape)).cpu()
+            of_share = sums[share.part.name].of_units(share)
+            squares, total = squares + of_share[0], total + of_share[1]
         return cls(squares, total)
 
     @classmethod
@@ -199,12 +198,8 @@ class _Moments(NamedTuple):
         """All units, with each block left out."""
         squares = total = torch.zeros((), dtype=torch.float64)
         for share in shares:
-            own = sums[share.part.name]
-            place = next(i for i, w in enumerate(own.asked) if w is share.weights)
-            power = 1.0 if isinstance(share.part.power, Tensor) or share.weights is not None else share.part.power
-            products, of_blocks = own.block_products[place].cpu(), own.block_squares[place].cpu()
-            squares = squares + power * (of_blocks.sum() - of_blocks)
-            total = total + power * (products.sum() - 2 * products.sum(1) + products.diagonal())
+            of_share = sums[share.part.name].of_blocks(share)
+            squares, total = squares + of_share[0], total + of_share[1]
         return cls(squares, total)
 
     def noise_and_mean(self, count: int | Tensor, gathered: Gathered) -> tuple[Tensor, Tensor]:
