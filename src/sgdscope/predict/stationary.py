@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from sgdscope.picture import Line, Mark, Picture
 from sgdscope.predict.answer import Answer, Table, notes_of, number
+from sgdscope.predict.columns import columns
 from sgdscope.theory import stationary as theory
 from sgdscope.theory.prediction import Prediction
 from sgdscope.theory.stationary import DiagonalLaw, DiagonalNoise
@@ -21,8 +21,6 @@ _REGIMES = {
     "I": "sparse: all mass at 0", "II": "density diverges at 0", "III": "density vanishes at 0",
     "a": "no maximum away from 0", "b": "a maximum away from 0",
 }  # fmt: skip
-_LIMIT = 64 << 20
-"""Bytes of a data file read at most."""
 
 
 def stationary(
@@ -48,9 +46,9 @@ def stationary(
     for name, value in (("learning rate", lr), ("batch size", batch_size)):
         if not 0 < value < math.inf:
             raise ValueError(f"expected a {name} > 0, got {value}")
-    columns = None if data_file is None else _columns(data_file)
-    if data_file is not None and columns is not None:
-        noise, told = DiagonalNoise.of_data(*columns), f"data of {data_file.name}"
+    pairs = None if data_file is None else columns(data_file)
+    if data_file is not None and pairs is not None:
+        noise, told = DiagonalNoise.of_data(*pairs), f"data of {data_file.name}"
     else:
         noise = DiagonalNoise.gaussian(slope, noise_variance, input_variance)
         told = f"y = {slope:g} x + noise of variance {noise_variance:g}, inputs of variance {input_variance:g}"
@@ -61,8 +59,9 @@ def stationary(
     said: list[Prediction] = []
     if depth == 1:
         phases, said = _phases(noise, temperature, weight_decay)
-        if columns is not None and weight_decay == 0:
-            phases.rows.append(["all mass at 0 from, steps of finite size", _discrete(*columns, batch_size)])
+        gaussian = (slope, noise_variance, input_variance)
+        phases.rows.append(["all mass at 0 from, steps of finite size",
+                            _discrete(pairs, gaussian, batch_size, weight_decay)])  # fmt: skip
         tables.append(phases)
     notes = [f"outside its range: {warning}" for warning in law.warnings]
     source = f"source: {_source(said)}"
@@ -126,10 +125,16 @@ def _phases(noise: DiagonalNoise, temperature: float, weight_decay: float) -> tu
     return Table("Phases in temperature (two layers)", ["phase", "temperature"], rows), said
 
 
-def _discrete(x: Array, y: Array, batch_size: float) -> str:
+def _discrete(
+    pairs: tuple[Array, Array] | None, gaussian: tuple[float, float, float], batch_size: float, weight_decay: float
+) -> str:
     if batch_size != int(batch_size):
         return "asks for a whole batch size"
-    return _or_none(lambda: theory.discrete_critical_temperature(x, y, int(batch_size)).value)
+    size = int(batch_size)
+    if pairs is not None:
+        return _or_none(lambda: theory.discrete_critical_temperature(*pairs, size, weight_decay).value)
+    return _or_none(lambda: theory.gaussian_discrete_critical_temperature(
+        *gaussian, batch_size=size, weight_decay=weight_decay).value)  # fmt: skip
 
 
 def _tail(law: DiagonalLaw) -> str:
@@ -144,33 +149,6 @@ def _or_none(find: Callable[[], float]) -> str:
         return number(find())
     except ValueError as error:
         return str(error)
-
-
-def _columns(path: Path) -> tuple[Array, Array]:
-    """Two columns of numbers of a CSV file."""
-    try:
-        if path.stat().st_size > _LIMIT:
-            raise ValueError(
-                f"expected a file of at most {_LIMIT >> 20} MiB, {path} has {path.stat().st_size >> 20} MiB"
-            )
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    pairs = []
-    for line, row in enumerate(csv.reader(text.splitlines()), start=1):
-        if not row:
-            continue
-        try:
-            x, y = map(float, row)
-        except ValueError as error:
-            if line == 1:
-                continue  # a header
-            raise ValueError(f"{path}, line {line}: expected two numbers x, y, got {','.join(row)[:80]!r}") from error
-        pairs.append((x, y))
-    if not pairs:
-        raise ValueError(f"expected lines of two numbers x, y in {path}, found none")
-    x, y = np.array(pairs).T
-    return x, y
 
 
 def _pictures(law: DiagonalLaw) -> list[Picture]:
