@@ -11,7 +11,9 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
-NUMBERS = "estimate series verdict records edge_units edge_map gradient_steps regime"
+NUMBERS = (
+    "estimate series verdict records edge_units edge_map gradient_steps balance_rows charge_verdict layer_balance regime"
+)
 PROBE = "risk batches evaluation vectors self_check chain hessian per_sample"  # floor 1: the risk and its parts
 TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint optimizers"
 MAY_IMPORT = {
@@ -25,6 +27,9 @@ MAY_IMPORT = {
     "edge_units": "estimate series records theory",
     "edge_map": "estimate series records edge_units theory",
     "gradient_steps": "estimate records edge_units",
+    "balance_rows": "estimate records",
+    "charge_verdict": "estimate verdict balance_rows",
+    "layer_balance": "estimate verdict records edge_units balance_rows charge_verdict",
     "regime": "estimate series verdict records edge_units theory",
     "summary": f"{NUMBERS} theory",
     "picture": "",

@@ -6,6 +6,7 @@ from sgdscope.estimate import Estimate
 from sgdscope.records import RunWriter, open_run
 from sgdscope.summary import SPIKE, summary
 from sgdscope.what_if import SPIKE as SPIKE_THERE
+from tests.balance_rows import Pair, record
 
 
 def recorded(path, *, method="sgd", changes=(), share=None, sharpness=2.0, edge_ratio=None):
@@ -163,6 +164,36 @@ def test_the_best_step_along_a_batch(tmp_path, best, momentum, said):
         curves = {name: [1.0, 0.5, 2.0] for name in ("batch", "unseen", "full")} | {"steps": [0.0, 1.0, 2.0]}
         rows.append(Estimate("batch_line", best, settings={"lr": 0.1, "curves": curves}))
     assert line(summary(recorded(tmp_path / "a", changes=rows)), "best step along a batch") == said
+
+
+@pytest.mark.parametrize(
+    ("pairs", "law", "said"),
+    [
+        ([Pair("1 → 3", ratio=1.01, error=0.003)], (),
+         "layers 1 → 3 are within 4 % of noise balance (ratio 1.01, predicted 1.040 ± 0.003); "
+         "the charge moves as predicted"),
+        ([Pair("1 → 3", ratio=4.2, real=-1.0)], (),
+         "layers 1 → 3 are 4.04 ± 0.04 times off noise balance (ratio 4.2, predicted 1.04 ± 0.01); "
+         "the charge does not move as predicted"),
+        ([Pair("0 → 2", ratio=1.03), Pair("2 → 4", ratio=0.4), Pair("n → m", kind="scale invariance")], (),
+         "1 of 2 layer pairs within 10 % of noise balance; farthest 2 → 4, 2.60 ± 0.03 times off; "
+         "all 3 charges move as predicted"),
+        ([Pair("n → m", kind="scale invariance")], (),
+         "scale-free weights only, which noise makes grow; the charge moves as predicted"),
+        ([Pair("1 → 3", ratio=1.01)], ("momentum 0.9", "weight decay apart from the loss"),
+         "layers 1 → 3 are within 5 % of noise balance (ratio 1.01, predicted 1.04 ± 0.01); "
+         "no claim about this run (momentum 0.9, weight decay apart from the loss)"),
+    ],
+)  # fmt: skip
+def test_the_balance_of_layers_has_a_line(tmp_path, pairs, law, said):
+    with RunWriter.create(tmp_path / "a", {"optimizer": {"method": "sgd"}}) as writer:
+        record(writer, pairs, law=law)
+    assert line(summary(open_run(tmp_path / "a")), "balance of layers") == said
+
+
+def test_without_symmetries_there_is_no_line_on_balance(tmp_path):
+    text = summary(recorded(tmp_path / "a", changes=[Estimate.failed("balance", "no symmetry holds")]))
+    assert "balance" not in text
 
 
 def test_no_negative_curvature(tmp_path):

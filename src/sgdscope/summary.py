@@ -5,16 +5,17 @@ from __future__ import annotations
 from sgdscope.edge_map import SPIKE, EdgeMap
 from sgdscope.estimate import Estimate, short, with_error
 from sgdscope.gradient_steps import BatchLine, FullLossStep
+from sgdscope.layer_balance import LayerBalance, charges_in_words, standing_in_words
 from sgdscope.records import Run
 from sgdscope.regime import Standing
 
 
 def summary(run: Run) -> str:
-    """Regime, the gauges in edge units, what two usual changes would do, noise, steps, curvature, cost of watching."""
+    """Regime, the gauges in edge units, what two usual changes would do, noise, layers, steps, curvature, cost."""
     standing = run.standing()
     lines = [standing.headline]
     rows = [*_gauges(run, standing), *_changes(standing), *_edges(run)]
-    rows += [*_noise(run), *_steps(run), *_shape(run), *_cost(run)]
+    rows += [*_noise(run), *_balance(run), *_steps(run), *_shape(run), *_cost(run)]
     width = max((len(name) for name, _ in rows), default=0)
     lines += [f"  {name.ljust(width)}  {text}" for name, text in rows]
     return "\n".join(lines)
@@ -90,6 +91,23 @@ def _noise(run: Run) -> list[tuple[str, str]]:
             )
         rows.append(("critical batch size", meaning))
     return rows
+
+
+def _balance(run: Run) -> list[tuple[str, str]]:
+    """How far the layers are from noise balance, and whether their charges move as predicted."""
+    found = LayerBalance.of(run)
+    if not found:
+        return []
+    said = [standing_in_words(found)]
+    resting = [b for b in found if b.equilibrium_ratio is not None]
+    if len(resting) == 1 and resting[0].equilibrium_ratio is not None:
+        said[0] += f" (ratio {resting[0].ratio:.3g}, predicted {_glance(resting[0].equilibrium_ratio)})"
+    if not resting and found[0].scale_free:
+        said[0] = "scale-free weights only, which noise makes grow"
+    said.append(charges_in_words(found))
+    if found[0].law:
+        said.append(f"no claim about this run ({', '.join(found[0].law)})")
+    return [("balance of layers", "; ".join(part for part in said if part))]
 
 
 def _glance(estimate: Estimate) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tests.balance_rows import Pair, balance_row, charges_row, record
 
 from sgdscope.estimate import Estimate
 from sgdscope.records import Run, RunWriter, open_run
@@ -213,6 +215,42 @@ def hostile_shape(writer: RunWriter) -> None:
     writer.update(batch_size=HOSTILE)
 
 
+PAIRS = (
+    Pair("0 → 2"),
+    Pair("2 → 4", ratio=1.03, equilibrium=1.04),
+    Pair("blocks.4.mlp.0 → blocks.4.mlp.2", ratio=4.2, equilibrium=1.1, real=-1.0),
+    Pair("blocks.5.norm → blocks.5.mlp", kind="scale invariance"),
+)
+
+
+def balanced(writer: RunWriter) -> None:
+    record(writer, PAIRS, last=20000, every=500, readings=10)
+
+
+def one_pair(writer: RunWriter) -> None:
+    record(writer, [Pair("1 → 3", ratio=1.01)])
+
+
+def many_pairs(writer: RunWriter) -> None:
+    ratios = np.exp(np.random.default_rng(0).normal(size=100))
+    names = (f"features.{i}.branch.0 → features.{i}.branch.2" for i in range(100))
+    record(writer, [Pair(name, ratio=float(ratio)) for name, ratio in zip(names, ratios, strict=True)], every=400)
+
+
+def hostile_balance(writer: RunWriter) -> None:
+    one_point(writer)
+    names = [HOSTILE, "层.注意力 → 层.输出", "\ud800" + 300 * "x"]
+    pairs = [Pair(name, ratio=ratio, relaxation=at) for name, ratio, at in zip(names, (1e-15, 1.0, 1e15), (
+        1e-3, 4e5, 1e39), strict=True)]  # fmt: skip
+    for step in (5, 6, 7):
+        writer.append(step, charges_row(pairs, step, 7, every=1, samples=1))
+        for what in (HOSTILE, {}, None, [HOSTILE] * 3, [1e308] * 3, [-1, 0, 1], [0, 0, 0]):
+            row = balance_row(pairs)
+            for name in row.settings:
+                writer.append(step, replace(row, settings={**row.settings, name: what}))
+    writer.append(7, balance_row(pairs, law=[HOSTILE]))
+
+
 def diverged(writer: RunWriter) -> None:
     fill(writer, level=1.1, steps=6000)
     for i, x in enumerate((1.6, 3.0, 9.0, 40.0)):
@@ -262,6 +300,10 @@ SITUATIONS: dict[str, tuple[dict[str, object], Filler, str]] = {
     "mapped": (manifest(), mapped, "finished"),
     "shaped": (manifest(), shaped, "finished"),
     "stepped": (manifest(), stepped, "finished"),
+    "balanced": (manifest(), balanced, "finished"),
+    "one_pair": (manifest(), one_pair, "finished"),
+    "many_pairs": (manifest(), many_pairs, "finished"),
+    "hostile_balance": (manifest(), hostile_balance, "finished"),
     "hostile_steps": (manifest(), hostile_steps, "finished"),
     "hostile_shape": (manifest(), hostile_shape, "finished"),
     "schedule": (manifest(), schedule, "finished"),

@@ -54,6 +54,8 @@ def test_the_page_loads_clean_at_every_width(browser: chromium.Browser, tmp_path
             expected.add("What-if map")
         if situation == "stepped":
             expected.add("Losses along a batch's gradient")
+        if situation in ("balanced", "one_pair", "many_pairs", "hostile_balance"):
+            expected |= {"Balance of layers", "Change of the charges", "Charges along the run"}
         if situation in ("shaped", "hostile_shape"):
             expected |= {"Noise against curvature", "Spectrum of the Hessian"}
         if situation == "shaped":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from sgdscope.estimate import Estimate
+from sgdscope.layer_balance import LayerBalance
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing, trend
+from sgdscope.report.balance_figure import steps_in_words
 from sgdscope.report.markup import first
 
 ROOM, SPIKE = 0.8, 1.2
 """Edge units: below the first there is room, above the second a change makes the loss spike. Measured on small
 networks in the specification of batch sharpness; a habit, not a theorem."""
+FAR = 2.0
+"""Times off noise balance from which on something might be done about it."""
 
 
 def advice(run: Run, standing: Standing, units: EdgeUnits) -> list[str]:
@@ -25,7 +29,21 @@ def advice(run: Run, standing: Standing, units: EdgeUnits) -> list[str]:
             if not units.full_batch
             else "The loss did not clearly fall over the window: if it is still too high, lower the learning rate."
         )
-    return said
+    return said + _balance(run)
+
+
+def _balance(run: Run) -> list[str]:
+    """What to do about the layers farthest from noise balance, where noise alone would take longer than the run did."""
+    found = [b for b in LayerBalance.of(run) if b.off is not None and not b.balanced and not b.law]
+    slow = [b for b in found if b.times_off > FAR and (b.relaxation_steps or 0) > run.last_step]
+    if not slow:
+        return []
+    worst = max(slow, key=lambda b: b.times_off)
+    steps = steps_in_words(worst.relaxation_steps or 0.0)
+    return [
+        f"Layers {worst.short_name} are {worst.in_words}, and noise alone needs about {steps} for most of the way: "
+        "sgdscope balance RUN --to noise takes them there at once, with the same outputs."
+    ]
 
 
 def has_edge(standing: Standing, units: EdgeUnits) -> bool:

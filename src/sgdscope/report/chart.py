@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,8 +11,11 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, Locator, NullLocator
 
 from sgdscope.report import svg
-from sgdscope.report.markup import Html
+from sgdscope.report.markup import Html, text
 from sgdscope.report.svg import COLOURS
+
+LETTER = 8.4
+"""Width of a bold letter, in points: what room a name takes."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,26 @@ def ticks(axis: Axis, places: Locator, words: Callable[[float], str]) -> None:
 def number(value: float) -> str:
     """A tick of a linear axis: four digits, with a true minus sign."""
     return f"{value:.4g}".replace("-", "−")
+
+
+def step_words(largest: float) -> Callable[[float], str]:
+    """Words for ticks: ``20k`` rather than 20,000 where steps are that many."""
+    for least, unit, letter in ((2e9, 1e9, "G"), (2e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if largest >= least:
+            return lambda x: f"{x / unit:g}{letter if x else ''}"
+    return lambda x: f"{x:,.0f}"
+
+
+def apart(places: Sequence[float], gap: float, top: float = 0.98) -> list[float]:
+    """Ascending places moved up until neighbours lie `gap` apart, and down together where the last would pass `top`."""
+    moved: list[float] = []
+    for wanted in places:
+        moved.append(max(wanted, moved[-1] + gap) if moved else wanted)
+    over = max(moved[-1] - top, 0.0) if moved else 0.0
+    return [place - over for place in moved]
+
+
+def figure(chart: Chart, words: str) -> Html:
+    """Both drawings of a chart over their caption; the page shows the one that fits."""
+    below = f"<figcaption>{text(words, 1000)}</figcaption>" if words else ""
+    return Html(f'<figure><div class="wide">{chart.wide}</div><div class="narrow">{chart.narrow}</div>{below}</figure>')

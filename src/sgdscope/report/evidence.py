@@ -18,7 +18,7 @@ MOST = 200
 _OPEN = 8  # failures shown without a click
 _SPENT_ON = {"training loss": "loss"}
 """Names under which the monitor counts time, where they are not those of the rows."""
-_FULL_NAMES = ("noise_covariance", "batch_line", "full_loss_step")
+_FULL_NAMES = ("noise_covariance", "batch_line", "full_loss_step", "balance", "charges")
 """Rows whose companions are told apart by the name of the row."""
 
 Readings = dict[str, list[tuple[int, Estimate]]]

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator
 
 from sgdscope.records import Run, Series
 from sgdscope.regime import EdgeUnits, Standing
-from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, number, ticks
+from sgdscope.report.chart import Canvas, Chart, apart, drawn_twice, dress, number, step_words, ticks
 from sgdscope.report.glossary import entry
 from sgdscope.report.svg import COLOURS
 from sgdscope.report.traces import Trace, thinned, trace
@@ -161,7 +161,7 @@ def _chart(
 
 def _ticks(axes: Axes, wide: bool) -> None:
     places = MaxNLocator(6 if wide else 4, integer=True, min_n_ticks=1)
-    ticks(axes.xaxis, places, _steps(axes.get_xlim()[1]))
+    ticks(axes.xaxis, places, step_words(axes.get_xlim()[1]))
     if axes.get_yscale() == "linear":
         span = axes.get_ylim()[1] - axes.get_ylim()[0]
         units = axes.get_ylim()[0] <= 0 and 1.3 <= span <= CEILING + 0.5  # 1 is then among the ticks
@@ -170,14 +170,6 @@ def _ticks(axes: Axes, wide: bool) -> None:
     else:
         decades = math.log10(axes.get_ylim()[1] / axes.get_ylim()[0])
         ticks(axes.yaxis, LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)), _power)
-
-
-def _steps(largest: float) -> Callable[[float], str]:
-    """Words for ticks: ``20k`` rather than 20,000 where steps are that many."""
-    for least, unit, letter in ((2e9, 1e9, "G"), (2e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if largest >= least:
-            return lambda x: f"{x / unit:g}{letter if x else ''}"
-    return lambda x: f"{x:,.0f}"
 
 
 def _power(x: float) -> str:
@@ -247,14 +239,9 @@ def _label_ends(axes: Axes, layers: Sequence[_Layer]) -> None:
         value = float(np.clip(layer.trace.values[-1], low, high))
         ends.append((float(axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]), layer))
     ends.sort(key=lambda pair: pair[0])
-    gap = 0.068
-    places: list[float] = []
-    for wanted, _ in ends:
-        places.append(max(wanted, places[-1] + gap) if places else wanted)
-    over = max(places[-1] - 0.98, 0.0)
-    for place, (_, layer) in zip(places, ends, strict=True):
+    for place, (_, layer) in zip(apart([wanted for wanted, _ in ends], 0.068), ends, strict=True):
         axes.annotate(
-            f"{_glyph(layer)} {layer.label}", (1, place - over), (9, 0), "axes fraction", "offset points", va="center",
+            f"{_glyph(layer)} {layer.label}", (1, place), (9, 0), "axes fraction", "offset points", va="center",
             color=COLOURS[layer.colour], fontweight="bold",
         )  # fmt: skip
 

@@ -8,6 +8,8 @@ EOSS = "Andreyev & Beneventano 2412.20553"
 NOISE = "McCandlish et al. 1812.06162"
 COVARIANCE = "Xie, Sato & Sugiyama 2002.03495"
 STEPS = "Sandler et al. 2301.02312"
+BALANCE = "Ziyin, Li & Ueda 2308.06671"
+EQUILIBRIUM = "Ziyin, Wang, Li & Wu 2402.07193"
 DENSITY = "Ubaru, Chen & Saad 2017; for networks Ghorbani et al. 1901.10159"
 
 
@@ -222,6 +224,71 @@ GLOSSARY: dict[str, Entry] = {
         "departure from the quadratic",
         "By how much the loss of all data after steps of the learning rate differs in mean from the parabola, in parts "
         "of its curved term; 0 for a quadratic.",
+    ),
+    "balance": Entry(
+        "noise imbalance",
+        "(Tr Cov[∇_u ℓ] − Tr Cov[∇_w ℓ]) / their sum, for layers that can be rescaled unseen, u → λu, w → w/λ: between "
+        "−1 and 1, 0 at noise balance, where gradient noise on the two sides is alike.",
+        f"{BALANCE}, Theorem 3.1 and Eq. 3",
+        "Noise of SGD raises ‖u‖² − ‖w‖² where it is positive and lowers it where it is negative, whatever the loss.",
+    ),
+    "balance.charge": Entry(
+        "charge",
+        "C = ‖u‖² − ‖w‖² of layers that can be rescaled unseen (u reads the activations between, w writes them, with "
+        "biases); ‖u‖² of weights whose scale does not matter.",
+        BALANCE,
+        "Gradient flow conserves it: what moves it is the noise of minibatches, the length of steps, and weight decay.",
+    ),
+    "balance.squared_norm_u": Entry("squared norm of the reading side", "‖u‖²."),
+    "balance.squared_norm_w": Entry("squared norm of the writing side", "‖w‖², biases included."),
+    "balance.noise_u": Entry("noise of the reading side", "Tr Cov[∇_u ℓ] over single samples.", BALANCE),
+    "balance.noise_w": Entry("noise of the writing side", "Tr Cov[∇_w ℓ] over single samples.", BALANCE),
+    "balance.expected_change": Entry(
+        "predicted change of the charge per step",
+        "lr² ((Tr Cov[∇_u ℓ] − Tr Cov[∇_w ℓ]) / b + ‖∇_u L‖² − ‖∇_w L‖²) at batch size b, and what weight decay takes; "
+        "a factor for finite data where batches hold no sample twice.",
+        f"{BALANCE}, Theorem 3.1; exact at any learning rate by a derivation from its Eq. 26",
+        "Plain SGD only.",
+    ),
+    "balance.ratio": Entry("ratio of norms", "‖u‖ / ‖w‖, reading over writing layer."),
+    "balance.equilibrium_ratio": Entry(
+        "ratio of norms at noise balance",
+        "‖u‖ / ‖w‖ where gradient noise (and weight decay) moves the charge no longer, all units rescaled alike.",
+        f"{BALANCE}, Eq. 3; {EQUILIBRIUM}",
+        "It holds for the weights as they are: as training goes on, the balance moves with them.",
+    ),
+    "balance.relaxation_steps": Entry(
+        "relaxation time of the balance",
+        "Steps in which a small distance from noise balance falls to 1/e.",
+        EQUILIBRIUM,
+    ),
+    "balance.unit_distance": Entry(
+        "distance of single units from noise balance",
+        "Median over units of |ln(ratio / ratio at their own noise balance)|.",
+        EQUILIBRIUM,
+        "A pair can be balanced as a whole though its units are not.",
+    ),
+    "charges": Entry(
+        "charges",
+        "C = ‖u‖² − ‖w‖² of layers that can be rescaled unseen, along the run.",
+        BALANCE,
+        "Conserved by gradient flow.",
+    ),
+    "charges.change": Entry(
+        "change of the charge per step, by the gradients",
+        "Mean of lr² (‖ĝ_u‖² − ‖ĝ_w‖²) over the gradients of training, and what weight decay takes.",
+        f"derived from {BALANCE}, Eq. 26",
+        "Exact for every step of plain SGD.",
+    ),
+    "charges.measured_change": Entry("change of the charge per step, measured", "(C now − C then) / steps."),
+    "charges.identity_residual": Entry(
+        "residual of the identity of charges",
+        "Largest difference between the change that the gradients add up to and the measured one, over all terms.",
+        f"derived from {BALANCE}, Eq. 26",
+        "Rounding of the weights, as long as training is plain SGD.",
+    ),
+    "charges.identity_rounding": Entry(
+        "rounding in the identity of charges", "How much of that residual rounding of the weights allows."
     ),
     "loss": Entry(
         "training loss",

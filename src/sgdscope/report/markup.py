@@ -10,22 +10,33 @@ from typing import NewType
 
 from sgdscope.estimate import Estimate, with_error
 from sgdscope.estimate import short as short
+from sgdscope.verdict import Verdict
 
 Html = NewType("Html", str)
 """Markup ready for the page. `text` makes it from anything; a bare ``str`` does not pass the type checker."""
 
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_OUTCOMES = {
+    "agrees": ("✓", "agrees"),
+    "disagrees": ("✕", "disagrees"),
+    "undecided": ("≈", "undecided"),
+    "unassessed": ("–", "not assessed"),
+}
 _ARXIV = re.compile(r"(?<![\d.])(\d{4}\.\d{5})(?![\d.])")
 
 
-def text(value: object, limit: int = 400) -> Html:
-    """Anything as escaped text, cut after `limit` characters; control and direction characters become �."""
+def clean(value: object, limit: int = 400) -> str:
+    """Anything as plain text, cut after `limit` characters; control and direction characters become �."""
     whole = str(value)
     cut = whole if len(whole) <= limit else whole[: limit - 1] + "…"
-    clean = "".join(
+    return "".join(
         "�" if c in _BIDI or (unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t") else c for c in cut
     )
-    return Html(html.escape(clean, quote=True))
+
+
+def text(value: object, limit: int = 400) -> Html:
+    """The same, escaped."""
+    return Html(html.escape(clean(value, limit), quote=True))
 
 
 def join(parts: Iterable[Html], between: str = "") -> Html:
@@ -92,6 +103,13 @@ def table(
 def details(summary: Html, body: Html, *, quiet: bool = False) -> Html:
     """Something at hand but out of the way."""
     return Html(f"<details{' class=quiet' if quiet else ''}><summary>{summary}</summary>{body}</details>")
+
+
+def outcome_mark(verdict: Verdict) -> Html:
+    """How a claim fared: a mark and a word."""
+    mark, words = _OUTCOMES[verdict.outcome]
+    kind = {"agrees": "good", "disagrees": "bad", "undecided": "unsure"}.get(verdict.outcome, "none")
+    return Html(f'<span class="mark {kind}"><span aria-hidden="true">{mark}</span> {words}</span>')
 
 
 def bar(share: float) -> Html:

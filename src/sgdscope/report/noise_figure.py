@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator
 
 from sgdscope.estimate import Estimate, short
-from sgdscope.report.chart import Canvas, Chart, drawn_twice, dress, ticks
+from sgdscope.report.chart import Canvas, Chart, apart, drawn_twice, dress, ticks
 from sgdscope.report.markup import first, percent, with_doubt
 from sgdscope.report.shape import NoiseShape
 from sgdscope.report.svg import COLOURS
@@ -165,12 +165,8 @@ def _name_lines(axes: Axes, lines: list[tuple[str, float, str]]) -> None:
     """The name of each line where it ends, moved apart where they would overlap."""
     low, high = (math.log(v) for v in axes.get_ylim())
     ends = sorted((min(max((math.log(at) - low) / (high - low), 0.02), 0.98), words, role) for words, at, role in lines)
-    places: list[float] = []
-    for wanted, _, _ in ends:
-        places.append(max(wanted, places[-1] + 0.06) if places else wanted)
-    over = max(places[-1] - 0.98, 0.0)
-    for place, (_, words, role) in zip(places, ends, strict=True):
-        axes.annotate(words, (1, place - over), (7, 0), "axes fraction", "offset points", va="center",
+    for place, (_, words, role) in zip(apart([wanted for wanted, _, _ in ends], 0.06), ends, strict=True):
+        axes.annotate(words, (1, place), (7, 0), "axes fraction", "offset points", va="center",
                       color=COLOURS[role], fontweight="bold")  # fmt: skip
 
 

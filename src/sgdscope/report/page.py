@@ -7,6 +7,7 @@ from pathlib import Path
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits
 from sgdscope.report import evidence, sections, shell
+from sgdscope.report.balance_section import balance
 from sgdscope.report.markup import Html, join
 
 
@@ -26,6 +27,7 @@ def render(run: Run) -> str:
         sections.loss(run, units),
         sections.noise_scale(run),
         sections.along_gradient(run),
+        balance(run),
         sections.noise_shape(run),
         sections.spectrum(run, units),
         sections.verdicts(standing) if run.rows else Html(""),

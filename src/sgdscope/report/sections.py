@@ -12,10 +12,24 @@ from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing
 from sgdscope.report import batch_line_figure, edge_map_figure, noise_figure, spectrum_figure
 from sgdscope.report.advice import SPIKE, advice, has_edge, outlook
-from sgdscope.report.chart import Chart
+from sgdscope.report.chart import figure
 from sgdscope.report.figures import LINE_POINTS, caption, loss_chart, noise_scale_chart, stability_chart
 from sgdscope.report.gauge import SCALE, gauge
-from sgdscope.report.markup import Html, bar, first, join, section, short, source, table, text, tied, whole, with_doubt
+from sgdscope.report.markup import (
+    Html,
+    bar,
+    first,
+    join,
+    outcome_mark,
+    section,
+    short,
+    source,
+    table,
+    text,
+    tied,
+    whole,
+    with_doubt,
+)
 from sgdscope.report.shape import NoiseShape, SpectrumShape
 from sgdscope.verdict import Verdict
 
@@ -25,12 +39,6 @@ _STATUS = {
     "diverged": "diverged",
     "failed": "ended with an error",
     "finished": "finished",
-}
-_OUTCOMES = {
-    "agrees": ("✓", "agrees"),
-    "disagrees": ("✕", "disagrees"),
-    "undecided": ("≈", "undecided"),
-    "unassessed": ("–", "not assessed"),
 }
 
 
@@ -117,7 +125,7 @@ def edge_map(run: Run) -> Html:
     if found is None:
         return Html("")
     lead, more = edge_map_figure.caption(found)
-    return section("edge-map", "What-if map", _figure(edge_map_figure.edge_map_chart(found), more), tied(lead))
+    return section("edge-map", "What-if map", figure(edge_map_figure.edge_map_chart(found), more), tied(lead))
 
 
 def stability(run: Run, standing: Standing, units: EdgeUnits) -> Html:
@@ -133,7 +141,7 @@ def stability(run: Run, standing: Standing, units: EdgeUnits) -> Html:
     intro = text("Measured over threshold, in edge units: at 1 the steps are as large as the curvature allows.")
     if standing.threshold is None:
         intro = text("Half the generalised edge ratio; no threshold is known for this optimizer.")
-    return section("stability", "Stability along the run", _figure(chart, caption(chart, run, units) + shaded), intro)
+    return section("stability", "Stability along the run", figure(chart, caption(chart, run, units) + shaded), intro)
 
 
 def loss(run: Run, units: EdgeUnits) -> Html:
@@ -143,7 +151,7 @@ def loss(run: Run, units: EdgeUnits) -> Html:
         return Html("")
     shown = ["two standard errors"] * bool(readings.standard_errors.any())
     shown += ["range of the readings that were averaged into a point"] * (len(readings) > LINE_POINTS)
-    return section("loss", "Loss", _figure(chart, f"Band: {', and the '.join(shown)}." if shown else ""))
+    return section("loss", "Loss", figure(chart, f"Band: {', and the '.join(shown)}." if shown else ""))
 
 
 def noise_scale(run: Run) -> Html:
@@ -174,7 +182,7 @@ def noise_scale(run: Run) -> Html:
     if chart is not None:
         more.append("Bars: two standard errors." if readings.standard_errors.any() else "No bars: all data were taken.")
     words = " ".join(more)
-    body = Html(f'<p class="note">{text(words, 1000)}</p>') if chart is None else _figure(chart, words)
+    body = Html(f'<p class="note">{text(words, 1000)}</p>') if chart is None else figure(chart, words)
     return section("noise-scale", "Gradient noise", body, tied(" ".join(lead)))
 
 
@@ -202,7 +210,7 @@ def spectrum(run: Run, units: EdgeUnits) -> Html:
     edge, formula = (level.value, level.formula) if level is not None else (None, "")
     lead, more = spectrum_figure.caption(found, edge, formula)
     chart = spectrum_figure.spectrum_chart(found, edge, formula)
-    return section("spectrum", "Spectrum of the Hessian", Html(_figure(chart, more) + _homes(found)), tied(lead))
+    return section("spectrum", "Spectrum of the Hessian", Html(figure(chart, more) + _homes(found)), tied(lead))
 
 
 def _homes(found: SpectrumShape) -> Html:
@@ -224,7 +232,7 @@ def noise_shape(run: Run) -> Html:
     if found is None:
         return Html("")
     lead, more = noise_figure.caption(found)
-    shown = _figure(noise_figure.noise_chart(found), more)
+    shown = figure(noise_figure.noise_chart(found), more)
     return section("noise-shape", "Noise against curvature", shown, text(lead))
 
 
@@ -237,13 +245,8 @@ def along_gradient(run: Run) -> Html:
     more = f"{more} Source: {batch_line_figure.SOURCE}."
     body = Html(f'<p class="note">{text(more, 1000)}</p>')
     if line is not None:
-        body = _figure(batch_line_figure.batch_line_chart(line), more)
+        body = figure(batch_line_figure.batch_line_chart(line), more)
     return section("batch-line", "One step, three losses", body, tied(lead))
-
-
-def _figure(chart: Chart, words: str) -> Html:
-    below = f"<figcaption>{text(words, 1000)}</figcaption>" if words else ""
-    return Html(f'<figure><div class="wide">{chart.wide}</div><div class="narrow">{chart.narrow}</div>{below}</figure>')
 
 
 def verdicts(standing: Standing) -> Html:
@@ -271,7 +274,6 @@ def _shared(scopes: Sequence[str]) -> str:
 
 
 def _verdict(verdict: Verdict, scope: str) -> list[Html]:
-    mark, words = _OUTCOMES[verdict.outcome]
     sign = {"equal": "", "below": "< ", "above": "> "}[verdict.relation]
     band = f"± {verdict.tolerance:.0%}" if verdict.relation == "equal" else ""
     predicted = f"{text(sign)}{verdict.predicted:.3g} <small>{text(band)}</small>"
@@ -280,11 +282,10 @@ def _verdict(verdict: Verdict, scope: str) -> list[Html]:
     exact = ""
     if verdict.measured.value is not None and verdict.margin is not None:
         exact = f"<small>{text(f'{verdict.margin:+.1%}'.replace('-', '−'))}</small>"
-    kind = {"agrees": "good", "disagrees": "bad", "undecided": "unsure"}.get(verdict.outcome, "none")
     return [
         tied(verdict.claim),
         Html(predicted),
         Html(f"{measured} {exact}"),
-        Html(f'<span class="mark {kind}"><span aria-hidden="true">{mark}</span> {words}</span> {why}'),
+        Html(f"{outcome_mark(verdict)} {why}"),
         Html(f"{source(verdict.source)} <small>{text(scope)}</small>"),
     ]

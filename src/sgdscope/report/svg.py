@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -59,7 +60,9 @@ def figure(width: float, height: float) -> Figure:
 def embed(made: Figure, name: str, title: str, description: str) -> Html:
     """The figure as an ``<svg>`` element whose ids all begin with `name`. Call it inside ``style()``."""
     buffer = io.StringIO()
-    made.savefig(buffer, format="svg", metadata=_NO_METADATA)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # of names; the reader's browser has more letters
+        made.savefig(buffer, format="svg", metadata=_NO_METADATA)
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.S)
