@@ -52,7 +52,7 @@ def standing(
         weight_decay: as torch's SGD has it (2γ of the theory).
         replacement: whether a batch may hold a sample twice.
         optimizer: the torch optimizer, for ``settings["law"]``: reasons why the law of balance does not apply to it.
-        samples: drawn for the traces of noise.
+        samples: drawn for the traces of noise; at least 8 batches where samples have no gradients of their own.
         generator: of the samples.
 
     In `beside`, over the same layer pairs (``settings["layers"]``): ``charge`` ‖u‖² − ‖w‖², ``squared_norm_u``,

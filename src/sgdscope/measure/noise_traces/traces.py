@@ -101,9 +101,10 @@ def noise_traces(
         replacement: whether those batches are drawn with replacement.
         generator: of the samples.
 
-    Cost: 1.5 to 2 gradients of the samples where layers are known (linear, convolutional, norms, embeddings); one
-    gradient of every single sample on other models. Memory: two copies of the parameters, and up to 16 more (of all
-    that belong to symmetries) where the samples do not fit one chunk or the model is not taken layer by layer.
+    Cost: 1.4 to 2 gradients of the samples where layers are known (linear, convolutional, norms, embeddings), measured;
+    on other models the gradient of every single sample, counted as such. Memory: a copy of the parameters; of those
+    whose gradients are formed (all but linear layers, and all where the samples do not fit one chunk or layers are not
+    known) up to 16 more for the errors, fewer where they would not fit `Risk.memory`, none where all data are taken.
 
     Raises ValueError for fewer than 4 samples, data that come in batches, symmetries of another model, and a loss that
     mixes samples without a `batch_size` that gives at least 4 batches; FloatingPointError if gradients are not finite.
