@@ -90,8 +90,18 @@ def test_verdicts_turn_with_what_is_predicted(tmp_path, factor, outcome):
 
 def test_one_reading_decides_only_what_is_far_apart(tmp_path):
     assert one(tmp_path / "a", readings=1).verdict.outcome == "undecided"
-    assert one(tmp_path / "b", Pair("1 → 3", real=-1.0), readings=1).verdict.outcome == "disagrees"
+    assert one(tmp_path / "b", Pair("1 → 3", real=-5.0), readings=1).verdict.outcome == "disagrees"
     assert one(tmp_path / "c", readings=1).total is None
+
+
+def test_far_below_the_edge_one_reading_says_more(tmp_path):
+    pair = Pair("1 → 3")
+    for name, position, outcome in (("calm", 0.05, "agrees"), ("edge", 1.0, "undecided")):
+        with RunWriter.create(tmp_path / name, SGD) as writer:
+            record(writer, [pair], readings=1)
+            writer.append(4000, Estimate("batch_sharpness", position * 2 / LR, 0.01))
+        (found,) = LayerBalance.of(open_run(tmp_path / name))
+        assert found.verdict.outcome == outcome
 
 
 def test_scattered_readings_leave_the_verdict_open(tmp_path):
@@ -226,13 +236,18 @@ def test_many_pairs_in_words(tmp_path):
     )
     assert charges_in_words(found) == "5 of 7 charges move as predicted, 1 does not, 1 undecided"
     assert standing_in_words([]) == charges_in_words([]) == ""
+    wrong = [Pair("1 → 3", real=-1.0), Pair("3 → 5", real=-1.0)]
+    assert charges_in_words(LayerBalance.of(run_of(tmp_path / "c", wrong))) == "all 2 charges do not move as predicted"
+    vague = [Pair("1 → 3", scatter=3.0), Pair("3 → 5", scatter=3.0)]
+    found = LayerBalance.of(run_of(tmp_path / "d", vague))
+    assert charges_in_words(found) == "whether the 2 charges move as predicted is left open"
 
 
 def test_one_charge_in_words(tmp_path):
     said = {
         "a": (Pair("1 → 3"), 9, "the charge moves as predicted"),
         "b": (Pair("1 → 3", real=-1.0), 9, "the charge does not move as predicted"),
-        "c": (Pair("1 → 3"), 1, "the charge moves by 0.002506 ± 0.000003 per step, predicted 0.003 ± 0.001"),
+        "c": (Pair("1 → 3"), 1, "the charge moves by 0.002506 ± 0.000003 per step, predicted 0.003 ± 0.003"),
     }
     for name, (pair, readings, words) in said.items():
         assert charges_in_words([one(tmp_path / name, pair, readings=readings)]) == words

@@ -26,10 +26,11 @@ _CONFIDENCE, _CLOSE = 3.0, 2.0
 _PRECISE = 0.1
 """Doubt over the push of noise up to which a difference within the doubt is agreement: at noise balance next to nothing
 is predicted, and a share of that is no measure."""
-_ABOUT, _BESIDE = 0.4, 0.05
-"""Scatter of a reading about the mean along the path where the readings do not tell: as a share of itself (3 to 50 %
-on the same networks, most at the edge of stability) and of the push of noise."""
-_SEVERAL = 5
+_WANDER, _FARTHEST = 0.65, 1.5
+"""Scatter of a reading about the mean along the path at the edge of stability, over the push of noise; below it falls
+as the position in edge units to the power 3/2. No more than that was seen on the same networks, 0.002 to 0.75 of the
+push at 0.04 to 1.03 of the edge. It counts where the readings do not tell themselves."""
+SEVERAL = 5
 """Readings from which they tell, by second differences."""
 _KNOWN = 16
 """Steps from which the scatter of single steps is known."""
@@ -53,15 +54,26 @@ class Test(NamedTuple):
 
 
 def per_step(
-    like: Sequence[Reading], i: int, moves: Sequence[Move], window: tuple[int, int], claim: str, law: Sequence[str]
-) -> Test:
-    """The readings in a window of steps beside the steps in it (or nearest to the last reading)."""
+    like: Sequence[Reading], i: int, moves: Sequence[Move], window: tuple[int, int], claim: str, law: Sequence[str],
+    edge: float = 1.0,
+) -> Test:  # fmt: skip
+    """The readings in a window of steps beside the steps in it (or nearest to the last reading).
+
+    Args:
+        like: readings at the same settings, in order of step.
+        i: which symmetry.
+        moves: of its charge.
+        window: first and last step of the window.
+        claim: in words.
+        law: reasons why no claim is made.
+        edge: where the run stands in edge units; needed where there are few readings.
+    """
     pooled = [r for r in like if r.step >= window[0]]
     count = len(pooled)
     mean = math.fsum(float(r.change(i)) for r in pooled) / count
     sampling = math.sqrt(math.fsum(error_of(r.change(i)) ** 2 for r in pooled)) / count
     push = math.fsum(r.push(i) for r in pooled) / count
-    wander = math.sqrt(math.fsum(w * w for w in _wander(like, i)[-count:])) / count
+    wander = math.sqrt(math.fsum(w * w for w in _wander(like, i, edge)[-count:])) / count
     measured, trend = _measured(moves, window, math.fsum(r.step for r in pooled) / count)
     doubt = math.hypot(sampling, wander, trend)
     predicted = Estimate("expected_change", mean, doubt, count=count, unit=_PER_STEP)
@@ -70,9 +82,9 @@ def per_step(
 
 
 def over_run(
-    like: Sequence[Reading], i: int, moves: Sequence[Move], claim: str, law: Sequence[str]
-) -> Verdict | None:  # fmt: skip
-    """The change from the first reading to the last beside the integral of what was predicted at them."""
+    like: Sequence[Reading], i: int, moves: Sequence[Move], claim: str, law: Sequence[str], edge: float = 1.0
+) -> Verdict | None:
+    """The change from the first reading to the last beside the integral of what was predicted; see `per_step`."""
     if len(like) < 2:
         return None
     first, last = like[0], like[-1]
@@ -85,7 +97,7 @@ def over_run(
         variance += (n * (float(b.change(i)) - float(a.change(i)))) ** 2 / 12
     predicted = math.fsum(n * float(r.change(i)) for n, r in zip(weights, like, strict=True))
     push = math.fsum(n * r.push(i) for n, r in zip(weights, like, strict=True))
-    for weight, r, wander in zip(weights, like, _wander(like, i), strict=True):
+    for weight, r, wander in zip(weights, like, _wander(like, i, edge), strict=True):
         variance += weight**2 * (error_of(r.change(i)) ** 2 + wander**2)
     change, steps = float(last.found["charge"][i]) - float(first.found["charge"][i]), last.step - first.step
     scatter = _scatter([m for m in moves if first.step <= m.first and m.last <= last.step])
@@ -94,11 +106,12 @@ def over_run(
     return _held(measured, predicted, math.sqrt(variance), push, over, law, epochs=not last.independent)
 
 
-def _wander(like: Sequence[Reading], i: int) -> list[float]:
-    """How far each reading may lie off the mean along the path, by second differences over the push of noise."""
+def _wander(like: Sequence[Reading], i: int, edge: float) -> list[float]:
+    """How far each reading may lie off the mean along the path: by second differences, or by how near the edge is."""
     points = [(float(r.change(i)), r.push(i)) for r in like]
-    if len(like) < _SEVERAL or min(push for _, push in points) <= 0:
-        return [_ABOUT * abs(change) + _BESIDE * push for change, push in points]
+    if len(like) < SEVERAL or min(push for _, push in points) <= 0:
+        typical = _WANDER * min(max(edge, 0.0), _FARTHEST) ** 1.5
+        return [typical * max(abs(change), push) for change, push in points]
     bends = [
         3 * (b - (a + c) / 2) / (p + q + r)
         for (a, p), (b, q), (c, r) in zip(points, points[1:], points[2:], strict=False)
@@ -108,29 +121,36 @@ def _wander(like: Sequence[Reading], i: int) -> list[float]:
 
 
 def _measured(moves: Sequence[Move], window: tuple[int, int], at: float) -> tuple[Estimate, float]:
-    """Mean change per step in the window, and what the trend of it makes until step `at`."""
+    """Mean change per step about step `at`, and what the trend makes until there.
+
+    Of the moves in the window (or the nearest one) so many are taken, nearest first, that the two are least together.
+    """
     valued = [m for m in moves if m.rate is not None]
     if not valued:
         return Estimate.failed("measured_change", "no change of the charge was recorded beside the prediction"), 0.0
-    inside = [m for m in valued if window[0] <= m.first and m.last <= window[1]]
-    inside = inside or [min(valued, key=lambda m: abs(m.middle - at))]
-    steps = sum(m.steps for m in inside)
-    mean = math.fsum(m.steps * (m.rate or 0.0) for m in inside) / steps
-    rounding = math.sqrt(math.fsum((m.steps * m.rounding) ** 2 for m in inside)) / steps
-    before = [m for m in valued if m.last <= inside[0].first]
-    known = sum(m.samples for m in inside)
-    near = list(inside)
+    near = sorted(valued, key=lambda m: abs(m.middle - at))
+    inside = [m for m in near if window[0] <= m.first and m.last <= window[1]] or near[:1]
+    found = [_mean_over(inside[: k + 1], valued, at) for k in range(len(inside))]
+    return min(found, key=lambda each: math.hypot(error_of(each[0]) or math.inf, each[1]))
+
+
+def _mean_over(taken: Sequence[Move], valued: Sequence[Move], at: float) -> tuple[Estimate, float]:
+    taken = sorted(taken, key=lambda m: m.first)
+    before = [m for m in valued if m.last <= taken[0].first]
+    steps = sum(m.steps for m in taken)
+    mean = math.fsum(m.steps * (m.rate or 0.0) for m in taken) / steps
+    rounding = math.sqrt(math.fsum((m.steps * m.rounding) ** 2 for m in taken)) / steps
+    looked_at = list(taken)
     for m in reversed(before):
-        if known >= _KNOWN:
+        if sum(m.samples for m in looked_at) >= _KNOWN:
             break
-        near.append(m)
-        known += m.samples
-    scatter = _scatter(near)
+        looked_at.append(m)
+    scatter = _scatter(looked_at)
     error = None if scatter is None else math.hypot(scatter / math.sqrt(steps), rounding)
-    start, end = (before[-1] if before and len(inside) == 1 else inside[0]), inside[-1]
+    start, end = (before[-1] if before and len(taken) == 1 else taken[0]), taken[-1]
     apart = end.middle - start.middle
     slope = ((end.rate or 0.0) - (start.rate or 0.0)) / apart if apart > 0 else 0.0
-    middle = math.fsum(m.steps * m.middle for m in inside) / steps
+    middle = math.fsum(m.steps * m.middle for m in taken) / steps
     return _estimate("measured_change", mean, error, steps, _PER_STEP), slope * (at - middle)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sgdscope.balance_rows import Move, Reading, error_of, moves, readings
-from sgdscope.charge_verdict import over_run, per_step
+from sgdscope.charge_verdict import SEVERAL, over_run, per_step
 from sgdscope.edge_units import EdgeUnits
 from sgdscope.estimate import Estimate, with_error
 from sgdscope.records import Run
@@ -82,7 +82,9 @@ class LayerBalance:
         last = found[-1]
         like = list({r.step: r for r in found if r.settings == last.settings and r.keys == last.keys}.values())
         moved, window = moves(run), EdgeUnits.of(run).window(last.step)
-        return [_balance(like, i, moved.get(key, []), window) for i, key in enumerate(last.keys)]
+        edge = run.standing().edge.value if len(like) < SEVERAL else None
+        position = edge if isinstance(edge, float) else 1.0  # where it is not known, readings may scatter much
+        return [_balance(like, i, moved.get(key, []), window, position) for i, key in enumerate(last.keys)]
 
     @property
     def short_name(self) -> str:
@@ -185,8 +187,10 @@ def charges_in_words(found: Sequence[LayerBalance]) -> str:
             measured, predicted = map(_shown, (one.measured_change, one.predicted_change))
             return f"the charge moves by {measured} per step, predicted {predicted}"
         return f"the charge {'moves' if agrees else 'does not move'} as predicted"
-    many = f"all {held}" if agrees == held else f"{agrees or 'none'} of {held}"
-    said = [f"{many} charges move as predicted"]
+    if undecided == held:
+        return f"whether the {held} charges move as predicted is left open"
+    many = f"all {held}" if held in (agrees, disagrees) else f"{agrees or disagrees} of {held}"
+    said = [f"{many} charges {'move' if agrees else 'do not move'} as predicted"]
     said += [f"{disagrees} {'does' if disagrees == 1 else 'do'} not"] * bool(disagrees and agrees)
     said += [f"{undecided} undecided"] * bool(undecided)
     return ", ".join(said)
@@ -218,7 +222,9 @@ def short_name(name: str, most: int = 30) -> str:
     return name if len(name) <= most else "…" + name[-(most - 1) :]
 
 
-def _balance(like: Sequence[Reading], i: int, moved: Sequence[Move], window: tuple[int, int]) -> LayerBalance:
+def _balance(
+    like: Sequence[Reading], i: int, moved: Sequence[Move], window: tuple[int, int], edge: float
+) -> LayerBalance:  # fmt: skip
     last, name = like[-1], like[-1].keys[i][0]
     charge, u, w, noise_u, noise_w = (
         last.found[name][i] for name in ("charge", "squared_norm_u", "squared_norm_w", "noise_u", "noise_w")
@@ -229,7 +235,7 @@ def _balance(like: Sequence[Reading], i: int, moved: Sequence[Move], window: tup
     relaxation, distance = known.get("relaxation_steps"), known.get("unit_distance")
     rests = ratio is not None and there is not None
     claim = f"gradient noise moves the charge of {short_name(name)} as predicted"
-    test = per_step(like, i, moved, window, claim, law)
+    test = per_step(like, i, moved, window, claim, law, edge)
     course = {m.last: m.charge for m in moved} | {r.step: float(r.found["charge"][i]) for r in like}
     return LayerBalance(
         name, last.kinds[i], last.units[i], last.step, float(charge), float(u), float(w), noise_u, noise_w,
@@ -239,7 +245,7 @@ def _balance(like: Sequence[Reading], i: int, moved: Sequence[Move], window: tup
         relaxation_steps=None if relaxation is None else float(relaxation),
         unit_distance=None if distance is None else float(distance),
         predicted_change=test.predicted, measured_change=test.measured, push=test.push, verdict=test.verdict,
-        total=over_run(like, i, moved, claim, law),
+        total=over_run(like, i, moved, claim, law, edge),
         law=law,
         course=tuple(sorted(course.items())),
     )  # fmt: skip
