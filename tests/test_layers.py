@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "charge_verdict": "estimate verdict balance_rows",
     "layer_balance": "estimate verdict records edge_units balance_rows charge_verdict",
     "regime": "estimate series verdict records edge_units theory",
+    "sweep_records": f"{NUMBERS} theory",
     "summary": f"{NUMBERS} theory",
     "picture": "",
-    "report": f"{NUMBERS} theory picture _version",
+    "report": f"{NUMBERS} theory picture sweep_records _version",
     "predict": "estimate picture theory",
     "config": "",  # plain values: the command line checks them before torch is asked for anything
     "errors": "config",
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "trial": "estimate picture predict simulate theory verdict",
     "balance": f"estimate verdict theory measure {PROBE}",
     "what_if": f"{NUMBERS} theory measure {PROBE}",
-    "monitor": f"{NUMBERS} theory measure what_if _version {PROBE}",
+    "monitor": f"{NUMBERS} theory measure balance what_if _version {PROBE}",
     "trajectory": f"estimate verdict theory measure {PROBE}",
     "sampler": "",
     "checkpoint": f"records sampler {PROBE}",
@@ -57,8 +58,9 @@ MAY_IMPORT = {
     "train": f"{TRAINED_WITH} _version {PROBE}",
     "edge_test": f"{TRAINED_WITH} train _version {PROBE}",
     "best_average": f"{TRAINED_WITH} train picture predict trajectory _version {PROBE}",
+    "rebalance": f"{TRAINED_WITH} train balance picture predict _version {PROBE}",
     "cells": "estimate executors records",
-    "sweep": f"{TRAINED_WITH} train edge_test executors _version {PROBE}",
+    "sweep": f"{TRAINED_WITH} train edge_test errors executors report sweep_records _version {PROBE}",
     "studies": (
         f"{TRAINED_WITH} train edge_test cells sweep balance diagonal diagonal_trial trial trajectory best_average"
         f" simulate report picture predict executors _version {PROBE}"
@@ -67,6 +69,7 @@ MAY_IMPORT = {
 ANY = {"cli", "__main__"}  # the command line may import everything, and nobody imports it
 WITHOUT_TORCH = {
     *NUMBERS.split(), "_version", "theory", "report", "summary", "config", "errors", "picture", "predict", "executors",
+    "sweep_records",
 }  # fmt: skip
 """Parts that do not import torch anywhere, not even inside a function."""
 ONLY_THERE = {

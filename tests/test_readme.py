@@ -48,6 +48,16 @@ def test_the_sample_of_edge_test_has_the_lines_that_it_prints(printed, folder, c
     assert [line.split()[0] for line in sample(r"edge-test \S+")[1:]] == [line.split()[0] for line in out[1:]]
 
 
+def test_the_sample_of_balance_has_the_lines_that_it_prints(tmp_path, capsys):
+    quick = ["--quiet", "--subset=64", "--steps=20", "--every=10", "--activation=relu"]
+    assert cli.main(["run", *quick, "--out", str(tmp_path / "relu")]) == 0
+    capsys.readouterr()
+    assert cli.main(["balance", str(tmp_path / "relu"), "--dry-run"]) == 0
+    out, shown = capsys.readouterr().out.splitlines(), sample(r"balance \S+")
+    assert names(out) == names(shown)
+    assert [line for line in out if line[:1].isupper()] == [line for line in shown if line[:1].isupper()]
+
+
 def test_the_sample_of_predict_is_what_it_prints(capsys):
     (words,) = re.findall(r"^\$ sgdscope (predict .*)$", README, flags=re.M)
     assert cli.main(shlex.split(words)) == 0

@@ -127,7 +127,8 @@ class Rescaled:
         held = sum(self.left_alone.values())
         moved = sum(len(scales) for scales in self.scales.values()) - held
         change = "bit for bit the same" if self.difference == 0 else f"the same to {self.difference:.0e}"
-        return f"{moved} units of {len(self.scales)} layer pairs moved to {self.to} balance; outputs {change}"
+        pairs = f"{len(self.scales)} layer pair{'' if len(self.scales) == 1 else 's'}"
+        return f"{moved} units of {pairs} moved to {self.to} balance; outputs {change}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
