@@ -14,7 +14,19 @@ from sgdscope.estimate import Estimate
 from sgdscope.verdict import Verdict, compare
 
 if TYPE_CHECKING:
-    from sgdscope import average, balance, edge_test, measure, predict, report, simulate, theory, trajectory, what_if
+    from sgdscope import (
+        average,
+        balance,
+        edge_test,
+        measure,
+        predict,
+        report,
+        simulate,
+        sweep,
+        theory,
+        trajectory,
+        what_if,
+    )  # fmt: skip
     from sgdscope.monitor import Monitor
     from sgdscope.records import Run, list_runs, open_run
     from sgdscope.risk import Risk
@@ -27,12 +39,14 @@ _LAZY = {
     "list_runs": "sgdscope.records",
 }
 _PARTS = (
-    "average", "balance", "edge_test", "measure", "predict", "report", "simulate", "theory", "trajectory", "what_if"
+    "average", "balance", "edge_test", "measure", "predict", "report", "simulate", "sweep", "theory", "trajectory",
+    "what_if",
 )  # fmt: skip
 
 __all__ = [
     "Estimate", "Monitor", "Risk", "Run", "Verdict", "__version__", "average", "balance", "compare", "edge_test",
-    "list_runs", "measure", "open_run", "predict", "report", "simulate", "theory", "trajectory", "what_if",
+    "list_runs", "measure", "open_run", "predict", "report", "simulate", "sweep", "theory", "trajectory",
+    "what_if",
 ]  # fmt: skip
 
 

@@ -20,9 +20,11 @@ from sgdscope.cli.predict import answer, predict
 from sgdscope.cli.progress import Forks, Progress
 from sgdscope.cli.simulate import simulate, simulated
 from sgdscope.cli.study import study
+from sgdscope.cli.sweep import sweep, sweep_lines, swept, write_page
 from sgdscope.config import ConfigError, RunConfig
 from sgdscope.records import RecordsError, list_runs, open_run
 from sgdscope.summary import summary
+from sgdscope.sweep_records import is_sweep
 
 if TYPE_CHECKING:
     from sgdscope.records import Run
@@ -67,12 +69,14 @@ def run(
 
 
 def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None) -> int:
-    """Write the report of a run, finished or not, as one HTML page, and print its summary.
+    """Write the report of a run or a sweep, finished or not, as one HTML page, and print its summary.
 
     Args:
-        run: run folder.
-        out: file to write. [RUN/report.html]
+        run: folder of a run, or of a sweep.
+        out: file to write; of a sweep also its table, as .csv or .json. [RUN/report.html]
     """
+    if is_sweep(run):
+        return write_page(run, out)
     opened = open_run(run)
     page = _write_report(opened, out)
     print(summary(opened))
@@ -112,13 +116,16 @@ def edge_test(
 
 
 def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
-    """List the runs in a folder with their status and where they stand.
+    """List the runs and sweeps in a folder with their status and where they stand.
 
     Args:
-        folder: where to look, two levels deep.
+        folder: where to look, two levels deep; the runs of a sweep in its folder.
     """
     if not folder.is_dir():
         raise ConfigError(f"expected a folder that holds runs, got {folder}")
+    sweeps = sweep_lines(folder)
+    for line in sweeps:
+        print(line)
     found = list_runs(folder)
     for path in found:
         try:
@@ -126,19 +133,19 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
             print(f"{path}\t{opened.status}\tstep {opened.last_step:,}\t{opened.standing().headline}")
         except RecordsError as error:
             print(f"{path}\tunreadable\t{str(error).splitlines()[0]}")
-    if not found:
+    if not found and not sweeps:
         print(f"no runs in {folder}", file=sys.stderr)
     return 0
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "run": run, "report": report, "edge-test": edge_test, "average": average, "list": list_, "predict": predict,
-    "simulate": simulate, "study": study, "balance": balance,
+    "simulate": simulate, "study": study, "balance": balance, "sweep": sweep,
 }  # fmt: skip
 
 
 ANSWERS: dict[str, Callable[[list[str]], int]] = {
-    "predict": answer, "simulate": simulated, "average": averaged, "balance": balanced,
+    "predict": answer, "simulate": simulated, "average": averaged, "balance": balanced, "sweep": swept,
 }  # fmt: skip
 
 
