@@ -16,7 +16,9 @@ from sgdscope.monitor.schedule import AGAIN, ASKED, READINGS, Cadence, Every, Wi
 _AT_ONCE, _USUAL = 0.5, 0.05
 """Seconds that readings of the initial weights may be expected to take at this budget; with a smaller one, of which
 hooks and stream leave still less, by its square. One that would take longer waits for its budget."""
-_SHARE_AT_ONCE = {"gradient_noise_interaction": 0.0, "gradient_noise": 0.25} | dict.fromkeys(ON_DEMAND, 0.0)
+_SHARE_AT_ONCE = {
+    "gradient_noise_interaction": 0.0, "gradient_noise": 0.25, "balance": 0.25
+} | dict.fromkeys(ON_DEMAND, 0.0)  # fmt: skip
 """Of those, for readings that the initial weights can rather do without."""
 _QUICK, _LARGE = 5e-3, 256
 """Seconds below which a gradient is mostly overhead, which larger batches spread over more samples: that is then timed
@@ -59,11 +61,11 @@ class Agenda:
         lengths = source.batch_lengths  # the batch size may not be known yet: a usual one will do
         usual = batch_size or (lengths[0] if lengths else min(32, self._readings.risk.size))
         seconds = self._time_gradients(step, usual) if self._budgeted else 0.0
-        at_once = _AT_ONCE * min(1.0, self._account.budget / _USUAL) ** 2
+        allowed = at_once(self._account.budget)
         start = time.perf_counter()
         for name, schedule in self._schedules.items():
             expected = time.perf_counter() - start + self._expected(name, batch_size, seconds)
-            dear = expected > _SHARE_AT_ONCE.get(name, 1.0) * at_once
+            dear = expected > _SHARE_AT_ONCE.get(name, 1.0) * allowed
             if isinstance(schedule, WithinBudget) and dear:
                 schedule.first_at_once = False
             elif batch_size is not None or name in ANY_BATCH:
@@ -166,6 +168,8 @@ class Agenda:
 
         if name == "gradient_noise":  # of more data than that no full gradient is taken
             return 16 * step_seconds + 4 * (gradient(min(size, 64 * 256)) + gradient(256))
+        if name == "balance":
+            return self._readings.discovery.expected + self._readings.balance_cost * gradient(256)
         if name == "batch_sharpness":
             return 100 * step_seconds
         if name == "lambda_max":
@@ -200,13 +204,19 @@ class Agenda:
                     schedule.last_step = step
 
 
+def at_once(budget: float) -> float:
+    """Seconds that readings of the initial weights may be expected to take."""
+    return _AT_ONCE * min(1.0, budget / _USUAL) ** 2
+
+
 def check_pace(every: int | None, cadence: Mapping[str, int] | None, budget: float) -> dict[str, int]:
     """The cadence by name. Raises ValueError for less than one step, an unknown name, or a budget that is no share."""
     if every is not None and every < 1:
         raise ValueError(f"expected every ≥ 1, got {every}")
     for name, steps in (cadence or {}).items():
-        if name not in (*NAMES, *ON_DEMAND) or steps < 1:
-            raise ValueError(f"expected a cadence of at least 1 step for any of {', '.join((*NAMES, *ON_DEMAND))}, "
+        known = (*NAMES, *ON_DEMAND, "charges")
+        if name not in known or steps < 1:
+            raise ValueError(f"expected a cadence of at least 1 step for any of {', '.join(known)}, "
                              f"got {steps!r} for {name!r}")  # fmt: skip
     if not 0 < budget <= 1:
         raise ValueError(f"expected a budget in (0, 1], the share of time for measuring, got {budget}")

@@ -14,12 +14,13 @@ from torch import Tensor
 from sgdscope.batches import Batch, length
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.account import Account
-from sgdscope.monitor.agenda import Agenda, check_pace
-from sgdscope.monitor.optimizers import check_same_parameters, description, unwrapped
+from sgdscope.monitor.agenda import Agenda, at_once, check_pace
+from sgdscope.monitor.charges import ChargeStream
+from sgdscope.monitor.optimizers import check_same_parameters, computes_gradients, unwrapped
 from sgdscope.monitor.readings import NAMES, ON_DEMAND, Readings
 from sgdscope.monitor.recorder import Recorder, sinks_of, writer_of
 from sgdscope.monitor.schedule import SHARES, Stride
-from sgdscope.monitor.stream import EdgeStream
+from sgdscope.monitor.stream import EdgeStream, check_observed
 from sgdscope.records import RunStatus, RunWriter
 from sgdscope.risk import Risk
 
@@ -27,6 +28,8 @@ _STREAM_WINDOW = 16
 """Samples per row of the streamed edge ratio: about 6 % standard error at the edge."""
 _ENOUGH = 8
 """Samples that an unfinished window needs to be worth a row of its own at the end."""
+_SEARCH = 0.2
+"""What the search for symmetries may take at once, of what first readings may; and later, of the budget so far."""
 _VISIT = 3.0
 """What taking in one loss costs with the way there and back, in the time of adding it up."""
 _LOOK_SECONDS, _LOOK_STEPS = 0.05, 256
@@ -58,7 +61,8 @@ class Monitor:
         cadence: steps between two readings of single measurements, by name: instead of `every` for those of it, and for
             what is else read at the end only: ``"spectrum"`` (with the noise covariance), ``"edge_map"``,
             ``"batch_line"`` and ``"full_loss_step"``. Without `every` each is read once after every multiple if the
-            budget affords it, of which what it leaves to readings gives these 0.4, 0.2, 0.1 and 0.1 at most.
+            budget affords it, of which what it leaves to readings gives these 0.4, 0.2, 0.1 and 0.1 at most. Of
+            ``"charges"`` it is the steps between two samples; at 1 their law is checked step by step.
         budget: what the monitor may add to the time of training (readings at the end excepted), its hooks, rows and
             looks at the clock included. First readings of sharpness are taken at once where that takes less than half
             a second (by the square less below 0.05), as an advance: later ones wait until it is paid back. Unused with
@@ -112,11 +116,12 @@ class Monitor:
         self.recorder = Recorder(writer_of(out, manifest), sinks, self.optimizer)
         self._budgeted = every is None
         self._account = Account(budget, start_step)
-        readings = Readings(risk, self.optimizer, k=k, replacement=replacement, seed=seed)
+        fixed = None if every is None else max(1, every // 32)
+        self._stream = EdgeStream(risk, Stride(budget * SHARES["edge_ratio"], fixed=fixed))
+        readings = Readings(risk, self.optimizer, self._stream, k=k, replacement=replacement, seed=seed)
         self._agenda = Agenda(readings, self._account, self.recorder, every=every, cadence=cadence)
-        self._stream = EdgeStream(
-            risk, Stride(budget * SHARES["edge_ratio"], fixed=None if every is None else max(1, every // 32))
-        )
+        stride = Stride(budget * SHARES["charges"], fixed=cadence.get("charges", fixed))
+        self._charges = ChargeStream(risk, self.optimizer, readings.discovery, stride, every=every)
         self._loss_stride = Stride(budget * SHARES["loss"], fixed=None if every is None else 1)
         self._window = _STREAM_WINDOW if every is None else None
         self._every = every
@@ -127,7 +132,7 @@ class Monitor:
         # Steps from which on there is something to do, in either hook and in `observe`: all that a common step looks at
         self._before_at = self._after_at = self._observe_at = 0
         self._look_at = self._loss_at = 0
-        self._describe()
+        self.recorder.describe(self.risk, self.batch_size, replacement=self.replacement)
 
     # -- attaching ----------------------------------------------------------------------------------------------
 
@@ -188,14 +193,13 @@ class Monitor:
             self._account.timed(self._observe, batches, loss)
 
     def _observe(self, batches: Sequence[Batch], loss: float | Tensor | None) -> None:
-        if not batches:
-            raise ValueError("expected the batch of the step just taken, got none")
+        if not batches or self.batch_size is None:
+            check_observed(self.risk, batches)
         if isinstance(loss, Tensor) and loss.numel() != 1:
             raise ValueError(f"expected loss, the mean loss of the batch, as one number, got shape {tuple(loss.shape)}")
         if self.batch_size is None:
-            self._check_batch(batches)
             self.batch_size = sum(length(b) for b in batches)
-            self._describe()
+            self.recorder.describe(self.risk, self.batch_size, replacement=self.replacement)
         if self.step >= self._loss_at:
             start = time.perf_counter()
             if loss is not None:
@@ -237,7 +241,8 @@ class Monitor:
     @property
     def spent(self) -> dict[str, float]:
         """Seconds per quantity, final readings excepted."""
-        return {**self._agenda.spent, "training loss": self._loss_seconds, "edge_ratio": self._stream.seconds}
+        return {**self._agenda.spent, "training loss": self._loss_seconds, "edge_ratio": self._stream.seconds,
+                "charges": self._charges.seconds}  # fmt: skip
 
     @property
     def latest(self) -> dict[str, Estimate]:
@@ -282,6 +287,7 @@ class Monitor:
         """Write the open window of the stream, the loss, and the share of time spent so far."""
         if len(self._stream.window) >= (_ENOUGH if "edge_ratio" in self.latest else 2):
             self.record(self._stream.estimate())
+        self._charged(lambda: self._charges.close(self.step))
         if self.recorder.loss_count >= _ENOUGH or "loss" not in self.latest:
             self.recorder.flush_loss(self.step)
         if self._account.begun:
@@ -292,20 +298,26 @@ class Monitor:
 
     # The hooks run at every step of what may be a very small network: a common step is one comparison in each.
 
-    def _before_step(self, *_: Any) -> None:
+    def _before_step(self, *hooked: Any) -> None:
         if self.step >= self._before_at:
-            self._account.timed(self._prepare)
+            self._account.timed(self._prepare, hooked)
 
     def _after_step(self, *_: Any) -> None:
         self.step += 1
         if self.step >= self._after_at:
             self._account.timed(self._stepped)
 
-    def _prepare(self) -> None:
-        """Readings of the initial weights; then whatever the stream keeps of the weights before the step."""
+    def _prepare(self, hooked: Sequence[Any]) -> None:
+        """Readings of the initial weights; then what the streams keep of weights and gradients before the step."""
         if self.step == 0:
             self.recorder.stepped(self.step)
+            self._charges.look(self.step, _SEARCH * at_once(self._account.budget))
             self._agenda.begin(self.step, self.batch_size)
+        if self.step >= self._charges.next_step:
+            there = not computes_gradients(hooked)
+            self._charged(lambda: self._charges.before_step(self.step, self.step_seconds, gradients=there))
+            if self._charges.reason:  # there are none to follow: said once, under the name of the reading
+                self._agenda.take("balance", self.step, self.batch_size)
         if self.step >= self._stream.next_step:
             self._sampled(lambda: self._stream.before_step(self.step))
         self._set_alarms()
@@ -313,20 +325,23 @@ class Monitor:
     def _stepped(self) -> None:
         if self._stream.sampling:
             self._sampled(self._stream.after_step)
+        if self._charges.reading_after:
+            self._charged(lambda: self._charges.after_step(self.step, self.step_seconds))
         if self.step >= self._look_at:
             self._look()
         self._set_alarms()
 
     def _set_alarms(self) -> None:
         sampling = self._stream.sampling
-        self._before_at = self._stream.next_step
-        self._after_at = 0 if sampling else self._look_at
+        self._before_at = min(self._stream.next_step, self._charges.next_step)
+        self._after_at = 0 if sampling or self._charges.reading_after else self._look_at
         self._observe_at = 0 if sampling or self.batch_size is None else self._loss_at
 
     def _look(self) -> None:
         """Record the learning rate, and measure what is due."""
         self.recorder.stepped(self.step)
         self._agenda.look(self.step, self.batch_size, self.step_seconds)
+        self._charges.look(self.step, _SEARCH * self._account.budget * self.seconds)
         self._look_at = self.step + 1
         if self._budgeted:
             if not self._account.knows_idle:
@@ -350,25 +365,12 @@ class Monitor:
         """Run a part of the stream; whatever it raises becomes a row, never an exception in the user's loop."""
         self.recorder.attempt("edge_ratio", self.step, action, otherwise=lambda: self._stream.failed(self.step))
 
-    # -- recording ----------------------------------------------------------------------------------------------
-
-    def _describe(self) -> None:
-        """Write what the monitor knows of optimizer and risk into the manifest; again once the batch size is known."""
-        full = self.batch_size is not None and self.batch_size == self.risk.size and not self.replacement
-        self.recorder.update(
-                optimizer=description(self.optimizer, full_batch=full), batch_size=self.batch_size,
-                risk={"samples": self.risk.size, "parameters": self.risk.parameter_count, "mode": self.risk.mode,
-                      "batch_dependent": self.risk.batch_dependent},
-        )  # fmt: skip
-
-    def _check_batch(self, batches: Sequence[Batch]) -> None:
-        """Catch observe(x, y), which would be taken for two batches. Raises ValueError."""
-        probe = next(iter(self.risk.source.chunks(1)))
-        if len(batches) > 1 and isinstance(batches[0], Tensor) and not isinstance(probe, Tensor):
-            raise ValueError(
-                f"expected batches as the risk's loss_fn takes them ({type(probe).__name__}), got several tensors\n"
-                "hint: observe((inputs, targets)); several arguments are several batches"
-            )
+    def _charged(self, action: Callable[[], Estimate | None]) -> None:
+        """The same for the charges; a row that comes of it is recorded."""
+        charges = self._charges
+        row = self.recorder.attempt("charges", self.step, action, otherwise=lambda: charges.failed(self.step))
+        if row is not None:
+            self.record(row)
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -378,23 +380,21 @@ class Monitor:
             "step": self.step, "seconds": self.seconds, "measuring": self.measuring_seconds, "spent": dict(self.spent),
             **self._agenda.state_dict(),
             "stream": self._stream.state_dict(),
-            "loss": [float(self.recorder.loss_sum), float(self.recorder.loss_square), self.recorder.loss_count],
-            "loss_due": self.recorder.loss_due, "batch_size": self.batch_size,
+            "charges": self._charges.state_dict(), **self.recorder.state_dict(), "batch_size": self.batch_size,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; call it before attaching."""
         self.step, self._untimed = int(state["step"]), 0
-        seconds, spent = float(state["seconds"]), state["spent"]
+        spent = state["spent"]
         measuring = state.get("measuring", sum(map(float, spent.values())) + float(state["stream"]["seconds"]))
-        self._account.resume(self.step, seconds, float(measuring))
+        self._account.resume(self.step, float(state["seconds"]), float(measuring))
         self._agenda.spent.update({k: float(v) for k, v in spent.items() if k in self._agenda.spent})
         self._loss_seconds = float(spent.get("training loss", 0.0))
         self._stream.load_state_dict(dict(state["stream"]))
-        total, square, count = state["loss"]
-        recorder = self.recorder
-        recorder.loss_sum, recorder.loss_square, recorder.loss_count = float(total), float(square), int(count)
-        recorder.loss_due = int(state.get("loss_due", 0))
+        if "charges" in state:
+            self._charges.load_state_dict(state["charges"])
+        self.recorder.load_state_dict(state)
         if state.get("batch_size") is not None:
             self.batch_size = int(state["batch_size"])
         self._agenda.load_state_dict(state, self.step)

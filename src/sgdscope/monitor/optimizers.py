@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -66,3 +67,9 @@ def description(optimizer: torch.optim.Optimizer, *, full_batch: bool) -> dict[s
 def learning_rate(optimizer: torch.optim.Optimizer) -> float:
     """Of the first parameter group."""
     return float(optimizer.param_groups[0]["lr"])
+
+
+def computes_gradients(hooked: Sequence[Any]) -> bool:
+    """Whether a step computes its gradients itself, by a closure; `hooked` is what its hooks are called with."""
+    arguments, keywords = hooked[1:] if len(hooked) == 3 else ((), {})
+    return any(callable(given) for given in (*arguments[1:], keywords.get("closure")))

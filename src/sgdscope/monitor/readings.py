@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from sgdscope.balance import standing
 from sgdscope.estimate import Estimate
 from sgdscope.hessian import Hessian
 from sgdscope.measure import (
@@ -23,14 +24,16 @@ from sgdscope.measure import (
 )
 from sgdscope.measure.batch_sharpness import chain_refusal
 from sgdscope.monitor.along_gradient import line_row, step_row
+from sgdscope.monitor.discovery import Discovery
 from sgdscope.monitor.optimizers import description, learning_rate
 from sgdscope.monitor.portion import affordable, portion
+from sgdscope.monitor.stream import EdgeStream
 from sgdscope.per_sample.gram import layers_refusal
 from sgdscope.risk import Risk
 from sgdscope.vectors import Vector, dot
 from sgdscope.what_if import edge_map
 
-NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction", "gradient_noise")
+NAMES = ("batch_sharpness", "lambda_max", "gradient_noise_interaction", "gradient_noise", "balance")
 ON_DEMAND = ("edge_map", "spectrum", "batch_line", "full_loss_step")
 """What is read at the end only, unless asked for: the what-if map, the shape of the curvature, and what a batch's own
 gradient does to its loss and to that of all data."""
@@ -73,8 +76,11 @@ BY_HAND, BY_GRAPH = Depth(8, 30, 2, 120), Depth(4, 16, 2, 1500)
 three, for models whose many small operations take several times what their arithmetic would (measured: a character
 transformer, a residual network)."""
 _NO_BATCH_SIZE = "the batch size is not known: give batch_size, or call observe(batch) in the loop"
+_BATCHES = "single samples cannot be drawn: the data come in batches of different shapes"
+_TOO_FEW = "too few single samples, or too many parameters to hold the gradient of each"
 _MEMORY = 1 << 32
 """Bytes that those may take."""
+_ALTERED = "gradients are clipped, scaled or accumulated"
 _FEWEST = 64
 """Samples without which the spectrum is not looked at."""
 _ONE_BY_ONE, _ONE_BY_ONE_BYTES = 64, 1 << 28
@@ -84,11 +90,15 @@ _ONE_BY_ONE, _ONE_BY_ONE_BYTES = 64, 1 << 28
 class Readings:
     """Takes readings of one run; what a reading draws depends on `seed` and step alone.
 
+    `stream`, where there is one, knows whether the optimizer's gradients are those of the batches.
     λ_max along the way also starts from the vectors found at the reading before, and so may differ within its residual.
     Readings of one visit, which all see the same weights, share what was found; `forget` ends it.
     """
 
-    def __init__(self, risk: Risk, optimizer: torch.optim.Optimizer, *, k: int, replacement: bool, seed: int) -> None:
+    def __init__(
+        self, risk: Risk, optimizer: torch.optim.Optimizer, stream: EdgeStream | None = None, *, k: int,
+        replacement: bool, seed: int,
+    ) -> None:  # fmt: skip
         self.risk = risk
         self.optimizer = optimizer
         self.replacement = replacement
@@ -96,6 +106,8 @@ class Readings:
         self._tracker = EigenvalueTracker(k)
         self._axes: Axes | Estimate | None = None
         self._sharpness: Estimate | None = None
+        self.discovery = Discovery(risk)
+        self._stream = stream
 
     def rows(self, name: str, step: int, batch_size: int | None, *, careful: bool) -> Iterator[Estimate]:
         """What a reading of `name`, of `NAMES` or `ON_DEMAND`, gives at the present weights, one estimate at a time."""
@@ -126,6 +138,8 @@ class Readings:
             return gradient_noise(self.risk, samples=samples, generator=self.generator(5, step))
         if batch_size is None:
             return Estimate.failed(name, _NO_BATCH_SIZE)
+        if name == "balance":
+            return self._balance(step, batch_size, careful=careful)
         if name == "batch_sharpness":
             self._sharpness = batch_sharpness(
                 self.risk, batch_size, lr=learning_rate(self.optimizer) or None, replacement=self.replacement,
@@ -139,6 +153,25 @@ class Readings:
             self.risk, batch_size, batches=48 if careful else 16, curvature_samples=samples,
             replacement=self.replacement, generator=self.generator(2, step),
         )  # fmt: skip
+
+    def _balance(self, step: int, batch_size: int, *, careful: bool) -> Estimate:
+        """Where the layers stand by the law of balance, whose reasons not to apply stand in the row."""
+        lr, decay = learning_rate(self.optimizer), float(self.optimizer.param_groups[0].get("weight_decay", 0.0))
+        if not lr > 0:
+            return Estimate.failed("balance", f"nothing moves at a learning rate of {lr:g}")
+        found = standing(
+            self.risk, self.discovery.symmetries, lr=lr, batch_size=batch_size, weight_decay=decay,
+            replacement=self.replacement, optimizer=self.optimizer, samples=self._samples(1024 if careful else 256),
+            generator=self.generator(13, step),
+        )  # fmt: skip
+        if self._stream is None or self._stream.trusts_gradient is not False or self.risk.random:
+            return found  # with dropout nobody can compute the optimizer's gradients again
+        return replace(found, settings={**found.settings, "law": [*found.settings["law"], _ALTERED]})
+
+    @property
+    def balance_cost(self) -> float:
+        """About what a reading of the balance takes, in gradients of 256 samples."""
+        return 12.0 if layers_refusal(self.risk) else 2.0
 
     def edge_map(self, step: int, batch_size: int | None) -> Estimate | None:
         """The what-if map; None where it has no meaning: no theory of thresholds, or all data in a batch."""
@@ -253,14 +286,18 @@ class Readings:
 
     def refusal(self, name: str) -> str:
         """Why this risk has no such reading at any step; empty if it may have one."""
+        if name == "balance":
+            if self.risk.source.batch_lengths is not None:
+                return _BATCHES
+            return _TOO_FEW if self.risk.size < 8 else self.discovery.look()
         if name not in ("gradient_noise", "noise_covariance"):
             return ""
         if self.risk.batch_dependent:
             return f"single samples have no gradients of their own: {self.risk.mixing}"
         if self.risk.source.batch_lengths is not None:
-            return "single samples cannot be drawn: the data come in batches of different shapes"
+            return _BATCHES
         if self._samples(_ONE_BY_ONE) < min(8, self.risk.size) or self.risk.size < 8:
-            return "too few single samples, or too many parameters to hold the gradient of each"
+            return _TOO_FEW
         return ""
 
     def _samples(self, most: int) -> int:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sgdscope._version import __version__
 from sgdscope.estimate import Estimate
-from sgdscope.monitor.optimizers import learning_rate
+from sgdscope.monitor.optimizers import description, learning_rate
 from sgdscope.monitor.sinks import Sink, numbers_of, sink_of
 from sgdscope.records import RecordsError, RunStatus, RunWriter
+from sgdscope.risk import Risk
 
 
 def sinks_of(log: Any) -> list[Sink]:
@@ -30,6 +31,12 @@ def writer_of(out: str | Path | RunWriter | None, manifest: Mapping[str, Any] | 
     if out is None or isinstance(out, RunWriter):
         return out
     return RunWriter.create(out, {"sgdscope": __version__, "torch": torch.__version__, **dict(manifest or {})})
+
+
+def reason_of(error: Exception) -> str:
+    """What an exception says, in one line."""
+    message = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {message}"[:300]
 
 
 class Recorder:
@@ -69,8 +76,7 @@ class Recorder:
         try:
             return action()
         except Exception as error:
-            message = str(error).splitlines()[0] if str(error) else ""
-            self.record(step, Estimate.failed(name, f"{type(error).__name__}: {message}"[:300]))
+            self.record(step, Estimate.failed(name, reason_of(error)))
             if otherwise is not None:
                 otherwise()
             return None
@@ -105,6 +111,26 @@ class Recorder:
         except ValueError:
             estimate = Estimate.failed("loss", "the training loss is not finite", status="diverged")
         self.record(step, estimate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open window of the loss, as plain JSON types."""
+        sums = [float(self.loss_sum), float(self.loss_square), self.loss_count]
+        return {"loss": sums, "loss_due": self.loss_due}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        total, square, count = state["loss"]
+        self.loss_sum, self.loss_square, self.loss_count = float(total), float(square), int(count)
+        self.loss_due = int(state.get("loss_due", 0))
+
+    def describe(self, risk: Risk, batch_size: int | None, *, replacement: bool) -> None:
+        """Write what is known of optimizer and risk into the manifest."""
+        full = batch_size is not None and batch_size == risk.size and not replacement
+        self.update(
+            optimizer=description(self.optimizer, full_batch=full), batch_size=batch_size,
+            risk={"samples": risk.size, "parameters": risk.parameter_count, "mode": risk.mode,
+                  "batch_dependent": risk.batch_dependent},
+        )  # fmt: skip
 
     def update(self, **entries: Any) -> None:
         """Change the manifest."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-SHARES = {"edge_ratio": 0.25, "loss": 0.04}
-"""Shares of the budget for what is sampled along the way: the streamed edge ratio and the training loss."""
+SHARES = {"edge_ratio": 0.25, "loss": 0.04, "charges": 0.06}
+"""Shares of the budget for what is sampled along the way: the streamed edge ratio, the training loss, the charges."""
 READINGS = {
-    "batch_sharpness": 0.46, "lambda_max": 0.39, "gradient_noise_interaction": 0.07, "gradient_noise": 0.08,
+    "batch_sharpness": 0.44, "lambda_max": 0.37, "gradient_noise_interaction": 0.06, "gradient_noise": 0.07,
+    "balance": 0.06,
 }  # fmt: skip
 """How the heavier measurements divide what the budget leaves them, once everything else is paid."""
 ASKED = {"spectrum": 0.4, "edge_map": 0.2, "batch_line": 0.1, "full_loss_step": 0.1}
 """Shares that those read only at the end take of all that, where they were asked for along the run."""
-AGAIN = {"batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0, "gradient_noise": 0.33}
+AGAIN = {
+    "batch_sharpness": 0.5, "lambda_max": 0.33, "gradient_noise_interaction": 1.0, "gradient_noise": 0.33,
+    "balance": 0.5,
+}  # fmt: skip
 """What a second reading is expected to take, in first ones: those hold work done only once, or start from nothing."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2

@@ -29,6 +29,18 @@ _TOLERANCE = 1e-2
 """Of loss and slope, relative to the slope: an error of either moves the ratio by about as much."""
 
 
+def check_observed(risk: Risk, batches: Sequence[Batch]) -> None:
+    """Catch observe(x, y), which would be taken for two batches, and observe(). Raises ValueError."""
+    if not batches:
+        raise ValueError("expected the batch of the step just taken, got none")
+    probe = next(iter(risk.source.chunks(1)))
+    if len(batches) > 1 and isinstance(batches[0], Tensor) and not isinstance(probe, Tensor):
+        raise ValueError(
+            f"expected batches as the risk's loss_fn takes them ({type(probe).__name__}), got several tensors\n"
+            "hint: observe((inputs, targets)); several arguments are several batches"
+        )
+
+
 class EdgeStream:
     """Collects samples; `estimate` closes a window of them.
 
