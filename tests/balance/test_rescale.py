@@ -276,6 +276,24 @@ def test_custom_generators_too():
     assert found.difference < 1e-12
 
 
+def test_generators_of_several_powers_in_one_parameter():
+    risk = BY_NAME["mlp"].risk()
+    first, second = torch.ones(6, 1, dtype=torch.float64), torch.ones(5, 6, dtype=torch.float64)
+    first[1], second[:, 1] = -2, 2  # unit 1 at twice the rate, unit 0 not at all, the others once and the other way
+    first[0], second[:, 0] = 0, 0
+    second[:, 2:] *= -1
+    named = symmetries(risk, custom={"mine": {"1.weight": first, "1.bias": first[:, 0], "3.weight": second}})
+    assert named["mine"].holds
+    found = rescale(risk, [named["mine"]], to="norm")
+    moved = {key: found.weights[key].square() for key in ("1.weight", "1.bias", "3.weight")}
+    charge = sum((powers * moved[key]).sum() for key, powers in
+                 (("1.weight", first), ("1.bias", first[:, 0]), ("3.weight", second)))  # fmt: skip
+    assert abs(float(charge)) < 1e-8
+    assert float(found.scales["mine"]) != 1
+    assert torch.equal(found.weights["1.weight"][0], risk.parameters[0][0])
+    assert found.difference < 1e-12
+
+
 def test_what_holds_up_to_eps_is_moved_when_asked_for_and_needs_decay():
     network = BY_NAME["BatchNorm after a bias"]
     settings = {"lr": 0.1, "batch_size": BATCH, "weight_decay": 0.01}

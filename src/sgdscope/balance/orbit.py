@@ -59,10 +59,6 @@ class Orbit:
             for name, cells in self._cells.items()
         ])  # fmt: skip
 
-    def sides(self, sums: Floats) -> tuple[Floats, Floats]:
-        """For each unit, cells summed with their positive and with the magnitude of their negative powers."""
-        return np.asarray(self.powers.maximum(0).T @ sums), np.asarray((-self.powers).maximum(0).T @ sums)
-
     def by_symmetry(self, values: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.generic]]:
         """What there is one of per unit, by the name of the symmetry."""
         return {symmetry.name: values[own] for own, symmetry in zip(self._slices, self.symmetries, strict=True)}
@@ -99,12 +95,15 @@ def _cells_of(
     scaled: Sequence[tuple[npt.NDArray[np.intp], Floats]], units: int
 ) -> tuple[npt.NDArray[np.intp], csr_matrix]:
     """The cell of each element of a parameter, and the powers of all units by cell: one row each."""
-    code = np.zeros(len(scaled[0][0]), dtype=np.intp)
+    cells = np.zeros(len(scaled[0][0]), dtype=np.intp)
     for unit, power in scaled:
-        values, which = np.unique(power, return_inverse=True)
-        code = code * len(values) + which
-        _, code = np.unique(code * (units + 1) + unit + 1, return_inverse=True)
-    _, example = np.unique(code, return_index=True)
+        cells = _numbered(cells * (units + 1) + unit + 1)
+        owned = power[unit >= 0]
+        if owned.size and owned.min() != owned.max():  # powers given element by element
+            values, which = np.unique(power, return_inverse=True)
+            cells = _numbered(cells * len(values) + which)
+    example = np.empty(int(cells.max()) + 1, dtype=np.intp)
+    example[cells] = np.arange(len(cells))
     rows, columns, powers = [], [], []
     for unit, power in scaled:
         there = np.flatnonzero(unit[example] >= 0)
@@ -112,4 +111,16 @@ def _cells_of(
         columns.append(unit[example][there])
         powers.append(power[example][there])
     placed = (np.concatenate(rows), np.concatenate(columns))
-    return code, csr_matrix((np.concatenate(powers), placed), shape=(len(example), units))
+    return cells, csr_matrix((np.concatenate(powers), placed), shape=(len(example), units))
+
+
+def _numbered(codes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Codes that occur, numbered from 0 on without gaps."""
+    codes = codes - codes.min()
+    most = int(codes.max()) + 1
+    if most > 8 * len(codes):
+        return np.unique(codes, return_inverse=True)[1]
+    seen = np.zeros(most, dtype=bool)  # without sorting
+    seen[codes] = True
+    numbers: npt.NDArray[np.intp] = (np.cumsum(seen, dtype=np.intp) - 1)[codes]
+    return numbers

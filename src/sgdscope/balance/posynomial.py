@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 from scipy.sparse.linalg import LinearOperator, cg
 
 Floats = npt.NDArray[np.float64]
@@ -54,16 +54,18 @@ def least(
         most: steps; if they do not suffice, the residual says so.
     """
     c = np.asarray(coefficients, dtype=np.float64)
-    there = c > 0
-    a, c = csr_matrix(exponents)[there], c[there]
+    a = csr_matrix(exponents)
+    if not (c > 0).all():
+        a, c = a[c > 0], c[c > 0]
     size = a.shape[1]
-    positive, negative = a.maximum(0), (-a).maximum(0)
-    held = ~((_columns(positive, c) > 0) & (_columns(negative, c) > 0))
+    up, down = (np.bincount(a.indices[a.data * sign > 0], minlength=size) > 0 for sign in (1, -1))
+    held = ~(up & down)
     s = np.zeros(size)
     if held.all():
         return Minimum(s, 0.0, held, np.zeros(size, dtype=bool), 0)
     c = c / c.sum()
-    squared, magnitude, turned = a.multiply(a).T.tocsr(), (positive + negative).T.tocsr(), a.T.tocsr()
+    turned = a.T  # all three share the places of a
+    squared, magnitude = (csr_matrix((data, a.indices, a.indptr), a.shape).T for data in (a.data**2, np.abs(a.data)))
     terms = c
     for iteration in range(most + 1):
         slope = turned @ terms
@@ -81,12 +83,8 @@ def least(
     return Minimum(s, residual, held, ~held & (np.abs(s) >= limit), iteration)
 
 
-def _columns(matrix: csr_matrix, terms: Floats) -> Floats:
-    return np.asarray(matrix.T @ terms)
-
-
 def _newton(
-    a: csr_matrix, turned: csr_matrix, terms: Floats, diagonal: Floats, slope: Floats, free: npt.NDArray[np.bool_],
+    a: csr_matrix, turned: csc_matrix, terms: Floats, diagonal: Floats, slope: Floats, free: npt.NDArray[np.bool_],
     residual: float,
 ) -> Floats:  # fmt: skip
     """−H⁻¹ slope over the free coordinates, H = aᵀ diag(terms) a, by conjugate gradients scaled by H's diagonal."""

@@ -84,8 +84,8 @@ def rescale(
     Units without anything on one side (dead ReLUs, zero weights, no noise in these samples) are left alone.
 
     Cost: three times `measure.noise_traces`, about 6 gradients of the samples; the search for symmetries, if they are
-    not given; 2/3 of a gradient of 64 samples. Memory: a copy of the model, two more in double precision, and about 40
-    bytes for each weight that two layers of units share.
+    not given; 2/3 of a gradient of 64 samples. Memory: a copy of the model, two more in double precision, and about
+    150 bytes for each weight that two layers of units share.
 
     Raises ValueError for settings out of range, no symmetry to act on, weights that are not finite, a model that cannot
     be copied, and as `measure.noise_traces` does; FloatingPointError if gradients are not finite.
