@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from sgdscope.estimate import Estimate
 from sgdscope.records import Run
@@ -65,8 +65,7 @@ class Reading:
         return float(lr * lr * share * noise / batch_size)
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """What a row ``charges`` says of one symmetry.
 
     Attributes:

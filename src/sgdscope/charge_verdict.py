@@ -8,9 +8,11 @@ reading scatters about the mean along the path.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from sgdscope.balance_rows import Move, Reading, error_of
@@ -35,6 +37,7 @@ SEVERAL = 5
 _KNOWN = 16
 """Steps from which the scatter of single steps is known."""
 _PER_STEP = "parameter² / step"
+_first = attrgetter("first")
 
 
 class Test(NamedTuple):
@@ -123,31 +126,34 @@ def _wander(like: Sequence[Reading], i: int, edge: float) -> list[float]:
 def _measured(moves: Sequence[Move], window: tuple[int, int], at: float) -> tuple[Estimate, float]:
     """Mean change per step about step `at`, and what the trend makes until there.
 
-    Of the moves in the window (or the nearest one) so many are taken, nearest first, that the two are least together.
+    Of the moves in the window (or the nearest one) 1, 2, 4, … are taken, nearest first, so that the two are least
+    together.
     """
-    valued = [m for m in moves if m.rate is not None]
+    valued = sorted((m for m in moves if m.rate is not None), key=_first)
     if not valued:
         return Estimate.failed("measured_change", "no change of the charge was recorded beside the prediction"), 0.0
     near = sorted(valued, key=lambda m: abs(m.middle - at))
     inside = [m for m in near if window[0] <= m.first and m.last <= window[1]] or near[:1]
-    found = [_mean_over(inside[: k + 1], valued, at) for k in range(len(inside))]
+    sizes = [1 << k for k in range(len(inside).bit_length()) if 1 << k < len(inside)] + [len(inside)]
+    found = [_mean_over(inside[:size], valued, at) for size in sizes]
     return min(found, key=lambda each: math.hypot(error_of(each[0]) or math.inf, each[1]))
 
 
 def _mean_over(taken: Sequence[Move], valued: Sequence[Move], at: float) -> tuple[Estimate, float]:
-    taken = sorted(taken, key=lambda m: m.first)
-    before = [m for m in valued if m.last <= taken[0].first]
+    taken = sorted(taken, key=_first)
+    place = bisect_left(valued, taken[0].first, key=_first)
     steps = sum(m.steps for m in taken)
     mean = math.fsum(m.steps * (m.rate or 0.0) for m in taken) / steps
     rounding = math.sqrt(math.fsum((m.steps * m.rounding) ** 2 for m in taken)) / steps
-    looked_at = list(taken)
-    for m in reversed(before):
-        if sum(m.samples for m in looked_at) >= _KNOWN:
+    looked_at, samples = list(taken), sum(m.samples for m in taken)
+    for m in reversed(valued[max(place - _KNOWN, 0) : place]):
+        if samples >= _KNOWN:
             break
         looked_at.append(m)
+        samples += m.samples
     scatter = _scatter(looked_at)
     error = None if scatter is None else math.hypot(scatter / math.sqrt(steps), rounding)
-    start, end = (before[-1] if before and len(taken) == 1 else taken[0]), taken[-1]
+    start, end = (valued[place - 1] if place and len(taken) == 1 else taken[0]), taken[-1]
     apart = end.middle - start.middle
     slope = ((end.rate or 0.0) - (start.rate or 0.0)) / apart if apart > 0 else 0.0
     middle = math.fsum(m.steps * m.middle for m in taken) / steps

@@ -11,8 +11,8 @@ from tests.balance_rows import Pair, record
 
 from sgdscope.layer_balance import LayerBalance
 from sgdscope.records import Run, RunWriter, open_run
+from sgdscope.report import balance_section
 from sgdscope.report.balance_figure import MOST, balance_chart, shown_pairs, steps_in_words
-from sgdscope.report.balance_section import balance
 from sgdscope.report.charge_figure import change_chart, course_chart
 from sgdscope.report.chart import Chart
 from sgdscope.report.evidence import readings
@@ -26,6 +26,10 @@ def recorded(folder: Path, *pairs: Pair, law: tuple[str, ...] = (), last: int = 
     with RunWriter.create(folder / "run", manifest()) as writer:
         record(writer, pairs, law=law, last=last)
     return open_run(folder / "run")
+
+
+def balance(run: Run) -> str:
+    return balance_section.balance(run, LayerBalance.of(run))
 
 
 def words(chart: Chart | None) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sgdscope.estimate import Estimate
 from sgdscope.layer_balance import LayerBalance
 from sgdscope.records import Run
@@ -16,7 +18,7 @@ FAR = 2.0
 """Times off noise balance from which on something might be done about it."""
 
 
-def advice(run: Run, standing: Standing, units: EdgeUnits) -> list[str]:
+def advice(run: Run, standing: Standing, units: EdgeUnits, layers: Sequence[LayerBalance] = ()) -> list[str]:
     """Sentences on what to do, the most important first. Never empty."""
     if run.status == "diverged":
         ease = "a smaller learning rate" if units.full_batch else "a smaller learning rate or a larger batch"
@@ -29,19 +31,18 @@ def advice(run: Run, standing: Standing, units: EdgeUnits) -> list[str]:
             if not units.full_batch
             else "The loss did not clearly fall over the window: if it is still too high, lower the learning rate."
         )
-    return said + _balance(run)
+    return said + _balance(layers, run.last_step)
 
 
-def _balance(run: Run) -> list[str]:
+def _balance(layers: Sequence[LayerBalance], steps: int) -> list[str]:
     """What to do about the layers farthest from noise balance, where noise alone would take longer than the run did."""
-    found = [b for b in LayerBalance.of(run) if b.off is not None and not b.balanced and not b.law]
-    slow = [b for b in found if b.times_off > FAR and (b.relaxation_steps or 0) > run.last_step]
+    slow = [b for b in layers if b.times_off > FAR and (b.relaxation_steps or 0) > steps and not b.law]
     if not slow:
         return []
     worst = max(slow, key=lambda b: b.times_off)
-    steps = steps_in_words(worst.relaxation_steps or 0.0)
+    time = steps_in_words(worst.relaxation_steps or 0.0)
     return [
-        f"Layers {worst.short_name} are {worst.in_words}, and noise alone needs about {steps} for most of the way: "
+        f"Layers {worst.short_name} are {worst.in_words}, and noise alone needs about {time} for most of the way: "
         "sgdscope balance RUN --to noise takes them there at once, with the same outputs."
     ]
 

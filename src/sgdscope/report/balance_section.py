@@ -19,9 +19,8 @@ PER = 1000
 """Steps in which the changes of the table come about."""
 
 
-def balance(run: Run) -> Html:
+def balance(run: Run, found: Sequence[LayerBalance]) -> Html:
     """Where the noise takes the norms of neighbouring layers, and whether it moves their charges as predicted."""
-    found = LayerBalance.of(run)
     if not found:
         return Html("")
     parts = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sgdscope.layer_balance import LayerBalance
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits
 from sgdscope.report import evidence, sections, shell
@@ -18,16 +19,16 @@ def render(run: Run) -> str:
     everything the run recorded is escaped.
     """
     standing, units = run.standing(), EdgeUnits.of(run)
-    found = evidence.readings(run)
+    found, layers = evidence.readings(run), LayerBalance.of(run)
     parts = [
-        sections.answer(run, standing, units),
+        sections.answer(run, standing, units, layers),
         sections.what_if(standing),
         sections.edge_map(run),
         sections.stability(run, standing, units),
         sections.loss(run, units),
         sections.noise_scale(run),
         sections.along_gradient(run),
-        balance(run),
+        balance(run, layers),
         sections.noise_shape(run),
         sections.spectrum(run, units),
         sections.verdicts(standing) if run.rows else Html(""),

@@ -8,6 +8,7 @@ from itertools import takewhile
 from sgdscope.edge_map import EdgeMap
 from sgdscope.estimate import Estimate
 from sgdscope.gradient_steps import BatchLine, FullLossStep
+from sgdscope.layer_balance import LayerBalance
 from sgdscope.records import Run
 from sgdscope.regime import EdgeUnits, Standing
 from sgdscope.report import batch_line_figure, edge_map_figure, noise_figure, spectrum_figure
@@ -58,8 +59,8 @@ def name_of(run: Run) -> str:
     return run.path.resolve().name or str(run.path)
 
 
-def answer(run: Run, standing: Standing, units: EdgeUnits) -> Html:
-    """The headline, the gauge, and what they mean."""
+def answer(run: Run, standing: Standing, units: EdgeUnits, layers: Sequence[LayerBalance] = ()) -> Html:
+    """The headline, the gauge, and what they and the balance of layers mean."""
     start, colon, rest = standing.headline.rpartition(": ")
     if rest[:1].isascii():
         rest = rest[:1].upper() + rest[1:]
@@ -68,7 +69,7 @@ def answer(run: Run, standing: Standing, units: EdgeUnits) -> Html:
         if colon
         else f"<h1>{text(standing.headline)}</h1>"
     )
-    main, *others = advice(run, standing, units)
+    main, *others = advice(run, standing, units, layers)
     notes = join(Html(f"<p>{text(note)}</p>") for note in others)
     window = ""
     if standing.edge.value is not None:
