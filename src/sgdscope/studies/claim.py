@@ -58,10 +58,10 @@ class Finding:
     @property
     def predicted(self) -> str:
         """The predicted number with its relation; a dash where nothing was assessed."""
-        if self.verdict.outcome == "unassessed" and self.verdict.measured.value is None and not self.verdict.predicted:
+        if self.verdict.outcome == "unassessed" and not self.verdict.predicted:
             return "–"
         sign = {"equal": "", "below": "< ", "above": "> "}[self.verdict.relation]
-        return f"{sign}{self.verdict.predicted:.4g}"
+        return f"{sign}{self.verdict.predicted:.4g}".replace("-", "−")
 
     @property
     def formula(self) -> str:
@@ -80,7 +80,7 @@ class Finding:
         if measured.value is None:
             return measured.reason
         error = measured.standard_error
-        return with_error(float(measured), error[0] if isinstance(error, tuple) else error)
+        return with_error(float(measured), error[0] if isinstance(error, tuple) else error).replace("-", "−")
 
     @property
     def remark(self) -> str:
