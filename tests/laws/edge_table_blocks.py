@@ -17,6 +17,7 @@ from sgdscope.edge_test import DIVERGED, EdgeTest, Origin, edge_test
 from sgdscope.hessian import Hessian
 from sgdscope.measure import batch_sharpness, leading_eigenvalues, mini_batch_sharpness
 from sgdscope.risk import Risk
+from sgdscope.studies.stochastic_edge.forks import gradient_growth
 
 
 @dataclass(frozen=True)
@@ -327,13 +328,7 @@ def single_batches(risk: Risk, count: int) -> Iterator[tuple[float, float]]:
 
 def growth(risk: Risk, lr: float) -> float:
     """E[‖g_B(θ − η g_B)‖² / ‖g_B‖²]."""
-    generator, found = torch.Generator().manual_seed(0), []
-    for _ in range(1000):
-        batch = risk.draw(8, generator)
-        _, g = risk.gradient(batch)
-        _, later = risk.gradient(batch, at=risk.displaced(g, -lr))
-        found.append(vectors.dot(later, later) / vectors.dot(g, g))
-    return statistics.fmean(found)
+    return float(gradient_growth(risk, 8, lr, 1000, torch.Generator().manual_seed(0)))
 
 
 BLOCKS = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sgdscope.cells import Cell, Results
@@ -12,7 +12,7 @@ from sgdscope.studies.stochastic_edge.window import over_runs
 
 _HERE = "sgdscope.studies.stochastic_edge"
 _READINGS = 60
-"""Readings of batch sharpness along a run; others are dearer, and read a third as often."""
+"""Readings of batch sharpness along a run; those of all data are dearer, and read a third as often."""
 
 Point = tuple[float, int]
 """Learning rate and batch size."""
@@ -31,6 +31,7 @@ class Grid:
         first: step from which on it should have settled.
         seeds: trainings per point.
         noise: shape of the noise that is injected in place of drawing batches; none for SGD.
+        full_batch: whether its batch sizes are all data.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Grid:
     first: int
     seeds: int = 1
     noise: str = ""
+    full_batch: bool = False
 
     def cells(self, seed: int) -> Iterator[Cell]:
         """One per point and seed."""
@@ -60,19 +62,26 @@ class Grid:
     def options(self, lr: float, batch_size: int, seed: int) -> dict[str, Any]:
         """Of one training, as `RunConfig` takes them."""
         often = max(1, self.steps // _READINGS)
+        cadence = {"batch_sharpness": often, "lambda_max": 3 * often, "gradient_noise_interaction": 3 * often}
         return {
-            "threads": 1, "every": 3 * often, "cadence": [f"batch_sharpness={often}"], "keep_checkpoints": 1,
-            "checkpoint_every": max(1, self.steps // 4), **self.run, "lr": lr, "batch_size": batch_size,
-            "steps": self.steps, "seed": seed,
+            "threads": 1, "every": self.steps, "keep_checkpoints": 1, "checkpoint_every": max(1, self.steps // 4),
+            "cadence": [f"{name}={steps}" for name, steps in cadence.items()],
+            **self.run, "lr": lr, "batch_size": batch_size, "steps": self.steps, "seed": seed,
         }  # fmt: skip
 
     def settled(self, results: Results, point: Point, quantity: str) -> Estimate:
         """A quantity of a point over its window, mean over its seeds. Raises MissingCellError."""
         return over_runs(quantity, [results.estimate(self.cell(*point, n), quantity) for n in range(self.seeds)])
 
+    def doubt(self, results: Results, point: Point) -> str:
+        """How many of the trainings of a point diverged; empty if none did, or all. Raises MissingCellError."""
+        lost = sum(results[self.cell(*point, n)]["status"] == "diverged" for n in range(self.seeds))
+        return f"{lost} of {self.seeds} trainings diverged" if 0 < lost < self.seeds else ""
+
     def of(self, point: Point) -> str:
         """A point in words."""
-        return f"{self.label}, lr {point[0]:g}, batch {point[1]}"
+        size = "all data" if self.full_batch else f"batch {point[1]}"
+        return f"{self.label}, lr {point[0]:g}, {size}"
 
     @property
     def learning_rates(self) -> list[float]:
@@ -114,10 +123,15 @@ class Forks:
         for number in range(self.seeds):
             options = grid.options(*self.point, seed + number)
             yield Cell(f"{self.name}-{number}", f"{_HERE}.forks:fork", {
-                "run": options | {"checkpoint_every": self.at[0], "keep_checkpoints": 0, "every": max(self.at)},
+                "run": options | {"checkpoint_every": self.at[0], "keep_checkpoints": 0, "cadence": []},
                 "at": self.at, "orders": self.orders, "steps": self.steps,
                 "changes": [{"lr_factor": factor, "batch_size": size} for factor, size in self.changes],
             })  # fmt: skip
+
+    @property
+    def of(self) -> str:
+        """What is forked, in words."""
+        return f"{self.label}, lr {self.point[0]:g}, batch {self.point[1]}"
 
     def found(self, results: Results) -> list[Mapping[str, Any]]:
         """Of each training. Raises MissingCellError."""

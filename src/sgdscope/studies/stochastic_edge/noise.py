@@ -22,7 +22,7 @@ _LOST = 1e6
 
 
 def noisy(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Cell: as `runs.settle`, but every step has the full gradient with Gaussian noise of ``shape`` in place of a batch.
+    """Cell: as `runs.settle`, but steps are along the full gradient with Gaussian noise of ``shape``.
 
     The noise is that of a batch at the present weights: of its covariance, its diagonal, or its trace only.
     """

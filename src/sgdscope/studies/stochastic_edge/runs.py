@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sgdscope import checkpoint, train
 from sgdscope.config import RunConfig
+from sgdscope.estimate import Estimate
+from sgdscope.measure import batch_sharpness
 from sgdscope.records import Run, RunWriter, open_run, write_json
 from sgdscope.studies.stochastic_edge.window import curves, settled
 from sgdscope.studies.trained import finished
@@ -25,14 +29,16 @@ def change(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Cell: train, then go on from the same checkpoint with each of some changes by itself.
 
     Settings: ``run``; ``first``, of the window before the change; ``changes``, each with ``lr`` and ``batch_size``;
-    ``steps`` after a change, and ``settle``, after how many of them its window begins.
+    ``steps`` after a change, and ``settle``, after how many of them its window begins. Beside what the runs settled at,
+    ``at_once`` is batch sharpness at the new batch size where the change is made.
     """
     before = finished(RunConfig.from_json(settings["run"]), folder / "before")
     at = before.last_step
     after = []
     for number, each in enumerate(settings["changes"]):
         run = branched(before, folder / f"after-{number}", steps=at + int(settings["steps"]), **each)
-        after.append(found_in(run, at + int(settings["settle"])))
+        at_once = _batch_sharpness(before, each["batch_size"])
+        after.append({**found_in(run, at + int(settings["settle"])), "at_once": at_once})
     return {"before": found_in(before, int(settings["first"])), "after": after}
 
 
@@ -53,6 +59,14 @@ def branched(run: Run, folder: Path, *, steps: int, lr: float, batch_size: int) 
         RunWriter.create(folder, {**known, "config": config.to_json()}).close("interrupted")
     found = open_run(folder)
     return found if found.status in ("finished", "diverged") else train.resume(folder)
+
+
+def _batch_sharpness(run: Run, batch_size: int) -> Estimate:
+    """At a batch size, on the weights of a run's last checkpoint."""
+    config = RunConfig.from_json(run.config).resolved()
+    with train.threads(config):
+        training, _, _ = train.restored(run, config)
+        return batch_sharpness(training.risk, batch_size, generator=torch.Generator().manual_seed(0))
 
 
 def found_in(run: Run, first: int) -> dict[str, Any]:

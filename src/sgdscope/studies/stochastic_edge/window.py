@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 from sgdscope.edge_units import trend, window_mean
 from sgdscope.estimate import Estimate
@@ -19,17 +20,18 @@ _MOST = 80
 
 QUANTITIES = (
     "batch_sharpness", "ratio_of_expectations", "lambda_max", "gradient_noise_interaction",
-    "interaction_aware_sharpness", "edge_ratio", "loss",
+    "interaction_aware_sharpness", "gradient_signal", "edge_ratio", "loss",
 )  # fmt: skip
 """What is read of a run: batch sharpness as the expectation of the ratio, and the ratio of expectations on the same
-batches; the last two in their own units, the others in loss / parameter²."""
+batches; λ_max; and so on. The last three are in units of their own, the others in loss / parameter²."""
 
 
 def series_of(run: Run) -> dict[str, Series]:
     """The quantities along a run."""
     found = {name: run.get(name) for name in QUANTITIES}
     found["ratio_of_expectations"] = found["batch_sharpness"].component("ratio_of_expectations")
-    found["interaction_aware_sharpness"] = found["gradient_noise_interaction"].component("interaction_aware_sharpness")
+    for name in ("interaction_aware_sharpness", "gradient_signal"):
+        found[name] = found["gradient_noise_interaction"].component(name)
     return found
 
 
@@ -53,7 +55,7 @@ def mean_of_blocks(series: Series, first: int, last: int) -> Estimate:
         return whole
     values = series.values[(series.steps >= first) & (series.steps <= last)]
     bounds = [round(len(values) * k / BLOCKS) for k in range(BLOCKS + 1)]
-    blocks = [float(values[a:b].mean()) for a, b in zip(bounds, bounds[1:], strict=False)]
+    blocks = [float(values[a:b].mean()) for a, b in pairwise(bounds)]
     scatter = statistics.stdev(blocks) / math.sqrt(BLOCKS)
     assert isinstance(whole.standard_error, float)
     return replace(whole, standard_error=max(whole.standard_error, scatter))
