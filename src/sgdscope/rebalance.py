@@ -18,6 +18,7 @@ from sgdscope.balance.layer_pair import COLUMNS
 from sgdscope.balance.rescaled import Goal
 from sgdscope.config import RunConfig
 from sgdscope.estimate import Estimate, with_error
+from sgdscope.monitor import Monitor
 from sgdscope.picture import Line, Mark, Picture, Points
 from sgdscope.predict.answer import Answer, Table
 from sgdscope.records import Run, RunWriter, open_run
@@ -70,14 +71,14 @@ def rebalance(
         raise ValueError(f"expected --samples of at least 4, got {samples}")
     config = RunConfig.from_json(opened.config).resolved()
     with train.threads(config), torch.random.fork_rng(range(torch.cuda.device_count())):
-        training, at, state = train.restored(opened, config, step=step)
+        training, at, _ = train.restored(opened, config, step=step)
         found = _rescaled(training, at, to, samples, exact, seed)
         changes = sharpness_change(found, batch_size=config.batch_size, seed=seed) if sharpness else {}
         notes = [*found.notes, *_conditions(found, training), *_cost(found, changes)]
         threshold = None if law_reasons(training.optimizer) else stability.threshold(found.settings["lr"])
         if not dry_run:
             written = found.there().model.state_dict()
-            forked = [] if fork is None else _forked(fork, opened, training, at, state, found)
+            forked = [] if fork is None else _forked(fork, opened, training, at, found)
             save(written, target, overwrite=overwrite, metadata={"balance": to, "run": str(run), "step": str(at)})
             notes += [f"written: {target}", *forked]
     rows, warned = _sharpness(changes, None if threshold is None else float(threshold))
@@ -178,16 +179,16 @@ def _cost(found: Rescaled, changes: Mapping[str, tuple[Estimate, Estimate]]) -> 
     return [f"cost: {cost:.3g} gradient evaluations on all data"]
 
 
-def _forked(
-    folder: Path, run: Run, training: train.Training, at: int, monitor: dict[str, Any], found: Rescaled
-) -> list[str]:
+def _forked(folder: Path, run: Run, training: train.Training, at: int, found: Rescaled) -> list[str]:
     """A run folder whose one checkpoint holds the balanced weights; the way to go on from it."""
     kept = ("config", "data", "data_checksum", "versions")
     entries: dict[str, Any] = {key: run.manifest[key] for key in kept if key in run.manifest}
     entries["forked_from"] = {"run": str(run.path), "step": at, "balance": found.to}
     found.apply(training.optimizer)
+    assert training.config.batch_size is not None
+    new = Monitor(training.risk, training.optimizer, batch_size=training.config.batch_size, start_step=at)
     with RunWriter.create(folder, entries) as writer:
-        checkpoint.save(folder, at, training.model, training.optimizer, training.sampler, monitor, keep=0)
+        checkpoint.save(folder, at, training.model, training.optimizer, training.sampler, new.state_dict(), keep=0)
         writer.close("interrupted")
     return [f"to go on from there: sgdscope run --resume {folder} --steps {2 * at}"]
 
