@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdscope import cli
+from sgdscope import cli, train
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -56,6 +56,21 @@ def test_the_sample_of_balance_has_the_lines_that_it_prints(tmp_path, capsys):
     out, shown = capsys.readouterr().out.splitlines(), sample(r"balance \S+")
     assert names(out) == names(shown)
     assert [line for line in out if line[:1].isupper()] == [line for line in shown if line[:1].isupper()]
+
+
+def test_the_sample_of_sweep_has_the_lines_that_it_prints(tmp_path, capsys, monkeypatch):
+    (words,) = re.findall(r"^\$ sgdscope (sweep .*)$", README, flags=re.M)
+    shown = sample(r"sweep [^\n]*")
+    small = ["--subset=64", "--width=4", "--out", str(tmp_path / "a"), "--executor=0", "--no-reports", "--quiet"]
+    given = [word if word not in ("8000", "400") else "6" for word in shlex.split(words)]
+    monkeypatch.setattr(train.Monitor, "read_carefully", lambda self: None)  # nine times
+    monkeypatch.setattr(train, "usual_changes", lambda *_, **__: [])
+    assert cli.main([*given, *small]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in out[1:-1]] == [line.split()[:2] for line in shown[1:-1]]
+    assert out[1].split() == shown[1].split()
+    assert out[0].split(":")[0] == shown[0].split(":")[0]
+    assert out[-1].split(":")[0] == shown[-1].split(":")[0]
 
 
 def test_the_sample_of_predict_is_what_it_prints(capsys):

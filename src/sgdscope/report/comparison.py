@@ -182,10 +182,8 @@ def _provenance(sweep: Sweep) -> Html:
     shown = details(
         text("What all runs share"), table(["what", "value"], rows, label="What all runs share", stacked=False)
     )
-    clock = (
-        "The monitor reads by the clock: training is the same every time, readings vary a little. With --every they "
-    )
-    intro = None if manifest["common"].get("every") else text(f"{clock}do not.")
+    clock = "The monitor reads by the clock: training is the same every time, readings vary a little. With the option"
+    intro = None if manifest["common"].get("every") else text(f"{clock} “every” they do not.")
     return section("provenance", "How it was made", Html(again + shown), intro)
 
 
