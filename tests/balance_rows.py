@@ -119,7 +119,7 @@ def charges_row(pairs: Sequence[Pair], step: int, last: int, *, every: int = 100
 
 
 def record(
-    writer: RunWriter, pairs: Sequence[Pair], *, last: int = 4000, readings: int = 9, law: Sequence[str] = (),
+    writer: RunWriter, pairs: Sequence[Pair], *, last: int = 4000, readings: int = 11, law: Sequence[str] = (),
     every: int = 100,
 ) -> None:  # fmt: skip
     """A run of constant learning rate with rows of charges all along and that many readings of balance."""

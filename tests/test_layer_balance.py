@@ -69,8 +69,8 @@ def test_verdicts_turn_with_what_was_measured(tmp_path, ratio, real, outcome):
     assert found.total is not None
     assert found.total.outcome == outcome
     assert found.verdict.predicted == pytest.approx(pair.change)
-    assert found.total.predicted == pytest.approx(3200 * pair.change)
-    assert float(found.total.measured) == pytest.approx(3200 * real * pair.change)
+    assert found.total.predicted == pytest.approx(3000 * pair.change)
+    assert float(found.total.measured) == pytest.approx(3000 * real * pair.change)
 
 
 @pytest.mark.parametrize(("factor", "outcome"), [(1.0, "agrees"), (1.5, "disagrees"), (-1.0, "disagrees")])
@@ -88,20 +88,19 @@ def test_verdicts_turn_with_what_is_predicted(tmp_path, factor, outcome):
     assert found.total.outcome == outcome
 
 
-def test_one_reading_decides_only_what_is_far_apart(tmp_path):
-    assert one(tmp_path / "a", readings=1).verdict.outcome == "undecided"
-    assert one(tmp_path / "b", Pair("1 → 3", real=-5.0), readings=1).verdict.outcome == "disagrees"
-    assert one(tmp_path / "c", readings=1).total is None
-
-
-def test_far_below_the_edge_one_reading_says_more(tmp_path):
-    pair = Pair("1 → 3")
-    for name, position, outcome in (("calm", 0.05, "agrees"), ("edge", 1.0, "undecided")):
-        with RunWriter.create(tmp_path / name, SGD) as writer:
-            record(writer, [pair], readings=1)
-            writer.append(4000, Estimate("batch_sharpness", position * 2 / LR, 0.01))
-        (found,) = LayerBalance.of(open_run(tmp_path / name))
-        assert found.verdict.outcome == outcome
+@pytest.mark.parametrize(
+    ("edge", "real", "outcome"),
+    [(0.05, 1.0, "agrees"), (0.05, -1.0, "disagrees"), (1.0, 1.0, "undecided"), (1.0, -1.0, "undecided"),
+     (None, -1.0, "undecided")],
+)  # fmt: skip
+def test_one_reading_decides_only_far_below_the_edge(tmp_path, edge, real, outcome):
+    with RunWriter.create(tmp_path / "run", SGD) as writer:
+        record(writer, [Pair("1 → 3", real=real)], readings=1)
+        if edge is not None:
+            writer.append(4000, Estimate("batch_sharpness", edge * 2 / LR, 0.01))
+    (found,) = LayerBalance.of(open_run(tmp_path / "run"))
+    assert found.verdict.outcome == outcome
+    assert found.total is None
 
 
 def test_scattered_readings_leave_the_verdict_open(tmp_path):
@@ -245,8 +244,8 @@ def test_many_pairs_in_words(tmp_path):
 
 def test_one_charge_in_words(tmp_path):
     said = {
-        "a": (Pair("1 → 3"), 9, "the charge moves as predicted"),
-        "b": (Pair("1 → 3", real=-1.0), 9, "the charge does not move as predicted"),
+        "a": (Pair("1 → 3"), 11, "the charge moves as predicted"),
+        "b": (Pair("1 → 3", real=-1.0), 11, "the charge does not move as predicted"),
         "c": (Pair("1 → 3"), 1, "the charge moves by 0.002506 ± 0.000003 per step, predicted 0.003 ± 0.003"),
     }
     for name, (pair, readings, words) in said.items():

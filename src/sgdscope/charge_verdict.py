@@ -22,18 +22,19 @@ from sgdscope.verdict import Verdict, compare
 SOURCE = "Ziyin, Li & Ueda 2308.06671, Theorem 3.1; for steps of finite length derived here from its Eq. 26"
 TOLERANCE, EPOCHS = 0.1, 0.3
 """Relative band for batches drawn independently, and for those of an epoch: these hold the samples unseen for longest,
-whose gradients are larger, and moved charges 5 to 22 % faster (ReLU networks on digits, batch sizes 1 to 64)."""
+whose gradients are larger, and moved charges 5 to 25 % faster (ReLU networks on digits, batch sizes 1 to 64)."""
 _CONFIDENCE, _CLOSE = 3.0, 2.0
 """Standard errors by which a difference is one, and within which it is none."""
 _PRECISE = 0.1
 """Doubt over the push of noise up to which a difference within the doubt is agreement: at noise balance next to nothing
 is predicted, and a share of that is no measure."""
 _WANDER, _FARTHEST = 0.65, 1.5
-"""Scatter of a reading about the mean along the path at the edge of stability, over the push of noise; below it falls
-as the position in edge units to the power 3/2. No more than that was seen on the same networks, 0.002 to 0.75 of the
-push at 0.04 to 1.03 of the edge. It counts where the readings do not tell themselves."""
-SEVERAL = 5
-"""Readings from which they tell, by second differences."""
+"""Scatter of a reading about the mean along the path at the edge of stability, over the push of noise (or what was
+measured, if that is more); below it falls as the position in edge units to the power 3/2. No more than that was seen on
+the same networks, 0.002 to 0.75 of the push at 0.04 to 1.03 of the edge. It counts where readings are few."""
+SEVERAL, _FEWEST = 10, 4
+"""Readings from which they tell, by second differences: at the edge noise comes in bursts, which fewer miss. And the
+fewest of which an integral is taken."""
 _KNOWN = 16
 """Steps from which the scatter of single steps is known."""
 _PER_STEP = "parameter² / step"
@@ -76,8 +77,9 @@ def per_step(
     mean = math.fsum(float(r.change(i)) for r in pooled) / count
     sampling = math.sqrt(math.fsum(error_of(r.change(i)) ** 2 for r in pooled)) / count
     push = math.fsum(r.push(i) for r in pooled) / count
-    wander = math.sqrt(math.fsum(w * w for w in _wander(like, i, edge)[-count:])) / count
     measured, trend = _measured(moves, window, math.fsum(r.step for r in pooled) / count)
+    rate = 0.0 if measured.value is None else abs(float(measured))
+    wander = math.sqrt(math.fsum(w * w for w in _wander(like, i, edge, rate)[-count:])) / count
     doubt = math.hypot(sampling, wander, trend)
     predicted = Estimate("expected_change", mean, doubt, count=count, unit=_PER_STEP)
     verdict = _held(measured, mean, doubt, push, f"{claim}, per step", law, epochs=not like[-1].independent)
@@ -88,7 +90,7 @@ def over_run(
     like: Sequence[Reading], i: int, moves: Sequence[Move], claim: str, law: Sequence[str], edge: float = 1.0
 ) -> Verdict | None:
     """The change from the first reading to the last beside the integral of what was predicted; see `per_step`."""
-    if len(like) < 2:
+    if len(like) < _FEWEST:
         return None
     first, last = like[0], like[-1]
     weights, variance = [0.0] * len(like), 0.0
@@ -100,21 +102,24 @@ def over_run(
         variance += (n * (float(b.change(i)) - float(a.change(i)))) ** 2 / 12
     predicted = math.fsum(n * float(r.change(i)) for n, r in zip(weights, like, strict=True))
     push = math.fsum(n * r.push(i) for n, r in zip(weights, like, strict=True))
-    for weight, r, wander in zip(weights, like, _wander(like, i, edge), strict=True):
-        variance += weight**2 * (error_of(r.change(i)) ** 2 + wander**2)
     change, steps = float(last.found["charge"][i]) - float(first.found["charge"][i]), last.step - first.step
+    for weight, r, wander in zip(weights, like, _wander(like, i, edge, abs(change) / steps), strict=True):
+        variance += weight**2 * (error_of(r.change(i)) ** 2 + wander**2)
     scatter = _scatter([m for m in moves if first.step <= m.first and m.last <= last.step])
     measured = _estimate("change", change, None if scatter is None else scatter * math.sqrt(steps), steps, "parameter²")
     over = f"{claim}, over steps {first.step:,} to {last.step:,}"
     return _held(measured, predicted, math.sqrt(variance), push, over, law, epochs=not last.independent)
 
 
-def _wander(like: Sequence[Reading], i: int, edge: float) -> list[float]:
-    """How far each reading may lie off the mean along the path: by second differences, or by how near the edge is."""
+def _wander(like: Sequence[Reading], i: int, edge: float, rate: float) -> list[float]:
+    """How far each reading may lie off the mean along the path, which goes at `rate`.
+
+    By second differences where there are several, else by how near the edge is.
+    """
     points = [(float(r.change(i)), r.push(i)) for r in like]
     if len(like) < SEVERAL or min(push for _, push in points) <= 0:
         typical = _WANDER * min(max(edge, 0.0), _FARTHEST) ** 1.5
-        return [typical * max(abs(change), push) for change, push in points]
+        return [typical * max(abs(change), push, rate) for change, push in points]
     bends = [
         3 * (b - (a + c) / 2) / (p + q + r)
         for (a, p), (b, q), (c, r) in zip(points, points[1:], points[2:], strict=False)
