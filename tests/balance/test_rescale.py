@@ -371,6 +371,11 @@ def test_no_symmetry_is_told():
         rescale(BY_NAME["tanh"].risk())
 
 
+def test_symmetries_of_another_model_are_told():
+    with pytest.raises(ValueError, match=r"got one of (conv|head)\.weight, which it does not train"):
+        rescale(BY_NAME["mlp"].risk(), symmetries(BY_NAME["permuted"].risk()), to="norm", samples=0)
+
+
 def test_weights_that_are_not_finite_are_told():
     risk = BY_NAME["mlp"].risk()
     found = symmetries(risk)

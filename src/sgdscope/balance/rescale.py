@@ -97,6 +97,8 @@ def rescale(
         raise ValueError(f"expected a symmetry to move along, got none that holds {'' if up_to_eps else 'exactly '}"
                          f"among {len(every)} proposed\nhint: print(measure.symmetries(risk)) says why")  # fmt: skip
     parameters = {name: p.detach() for name, p in zip(risk.names, risk.parameters, strict=True)}
+    if strange := [part.name for s in acting for part in s.parts if part.name not in parameters]:
+        raise ValueError(f"expected symmetries of this risk's model, got one of {strange[0]}, which it does not train")
     orbit = Orbit(acting, parameters)
     if bad := [name for name in orbit.names if not bool(torch.isfinite(parameters[name]).all())]:
         raise ValueError(f"expected finite weights, got some in {bad[0]} that are not")
