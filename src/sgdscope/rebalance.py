@@ -50,7 +50,7 @@ def rebalance(
         out: file to write the weights to; .safetensors, .pt or .pth. [RUN/NOISE-or-NORM-balance.safetensors]
         step: take the last checkpoint up to this step.
         samples: training samples that noise is measured on.
-        exact: scales are powers of two: outputs stay the same bit for bit, balance is to within a factor of two.
+        exact: scales are powers of two: outputs stay the same bit for bit, and balance is coarser.
         sharpness: measure sharpness before and after.
         fork: new run folder that goes on from the balanced weights, with what the optimizer remembers moved along:
             sgdscope run --resume FORK --steps N.

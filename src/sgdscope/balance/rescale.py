@@ -75,7 +75,7 @@ def rescale(
         samples: drawn to measure noise, once before and once after; all data where there are fewer. 0 towards norm
             balance: noise is not looked at.
         exact: round all scales to powers of two: every number inside the network changes by exact factors, so that
-            outputs are the same bit for bit, and units are balanced to within a factor of two.
+            outputs are the same bit for bit, and scales are off the balanced ones by up to a factor of √2.
         limit: largest scale of a unit, and one over the smallest.
         up_to_eps: act on symmetries too that hold but for the eps of a norm. Weights in front of a norm have no other
             side: weight decay alone gives them an equilibrium.
