@@ -35,11 +35,10 @@ def test_of_tensors_of_several_precisions():
 
 def test_of_other_layouts_than_the_usual():
     image = torch.randn(64, 32, 3, 3).to(memory_format=torch.channels_last)
-    rows, sparse = torch.randn(90, 120), torch.randn(50, 200)
-    sparse[3:] = 0
-    given = [image, rows.t(), rows[:, ::2], sparse.to_sparse()]
+    rows = torch.randn(90, 120)
+    given = [image, rows.t(), rows[:, ::2]]
     norms = SquaredNorms(given)
-    expected = [float(t.double().square().sum()) for t in (image, rows, rows[:, ::2], sparse)]
+    expected = [float(t.double().square().sum()) for t in (image, rows, rows[:, ::2])]
     np.testing.assert_allclose(norms.sums([norms.read(given)])[0], expected, rtol=1e-5)
     np.testing.assert_allclose(exact_squared_norms(given), expected, rtol=1e-13)
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sgdscope.estimate import Estimate
 from sgdscope.measure.symmetries import Symmetries
-from sgdscope.monitor.squared_norms import Floats, SquaredNorms, exact_squared_norms
+from sgdscope.monitor.regions import Region, regions_of
+from sgdscope.monitor.squared_norms import Floats, SquaredNorms
 from sgdscope.risk import Risk
 
 UNIT = "parameter²"
@@ -33,19 +34,21 @@ _SUMS = ("changed", "squares", "terms")
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers whose charges are followed; a charge is Σ power · ‖parameter‖², all units of a layer together.
+    """The layers whose charges are followed; a charge is Σ power · ‖region‖², all units of a layer together.
 
     Attributes:
         names, kinds, units: of each symmetry.
-        parameters: those that take part.
-        powers: of each of them in each charge, shape (symmetries, parameters).
-        norms: of tensors like the parameters.
+        regions: of the parameters that take part.
+        parameters: in which each of them lies.
+        powers: of each region in each charge, shape (symmetries, regions).
+        norms: of tensors like the regions.
         cost: of finding the symmetries, in gradients of single samples.
     """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     units: tuple[int, ...]
+    regions: tuple[Region, ...]
     parameters: tuple[Tensor, ...]
     powers: Floats
     norms: SquaredNorms
@@ -55,19 +58,29 @@ class Layers:
     def of(cls, found: Symmetries, risk: Risk) -> Layers:
         """Of the symmetries that hold."""
         holding = found.holding
-        taking_part = {part.name for symmetry in holding for part in symmetry.parts}
-        columns = {name: i for i, name in enumerate(name for name in risk.names if name in taking_part)}
-        powers = np.zeros((len(holding), len(columns)))
-        for row, symmetry in enumerate(holding):
-            for part in symmetry.parts:
-                powers[row, columns[part.name]] += float(part.power)
-        parameters = tuple(p for name, p in zip(risk.names, risk.parameters, strict=True) if name in columns)
+        parts = [
+            (row, part, region) for row, s in enumerate(holding) for part in s.parts for region in regions_of(part)
+        ]
+        regions = tuple(dict.fromkeys(region for _, _, region in parts))
+        powers = np.zeros((len(holding), len(regions)))
+        for row, part, region in parts:
+            powers[row, regions.index(region)] += float(part.power)
+        named = dict(zip(risk.names, risk.parameters, strict=True))
+        parameters = tuple(named[region.name] for region in regions)
+        norms = SquaredNorms([region.of(p.detach()) for region, p in zip(regions, parameters, strict=True)])
         names, kinds, units = zip(*((s.name, s.kind, s.units) for s in holding), strict=True)
-        return cls(names, kinds, units, parameters, powers, SquaredNorms(parameters), found.cost)
+        return cls(names, kinds, units, regions, parameters, powers, norms, found.cost)
 
-    def squared_norms(self) -> Floats:
-        """‖parameter‖² of each."""
-        return exact_squared_norms([p.detach() for p in self.parameters])
+    def weights(self) -> list[Tensor]:
+        """The regions of the parameters as they are."""
+        return [region.of(p.detach()) for region, p in zip(self.regions, self.parameters, strict=True)]
+
+    def gradients(self) -> list[Tensor]:
+        """The regions of their gradients; zeros where there is none."""
+        return [
+            region.of(torch.zeros_like(p) if p.grad is None else p.grad)
+            for region, p in zip(self.regions, self.parameters, strict=True)
+        ]
 
     @property
     def rounding(self) -> float:
@@ -79,13 +92,13 @@ class Sample(NamedTuple):
     """One step that is about to be taken.
 
     Attributes:
-        gradients: their norms, as `SquaredNorms.read` gives them.
-        parameters: the norms of the parameters; None where nothing decays, or every step is sampled.
-        lr, weight_decay: of each parameter, the latter as torch has it; both 0 where the step leaves it alone.
+        gradients: norms of their regions, as `SquaredNorms.read` gives them.
+        weights: those of the parameters; None where nothing decays, or every step is sampled.
+        lr, weight_decay: of each region, the latter as torch has it; both 0 where the step leaves it alone.
     """
 
     gradients: Tensor
-    parameters: Tensor | None
+    weights: Tensor | None
     lr: tuple[float, ...]
     weight_decay: tuple[float, ...]
 
@@ -96,7 +109,7 @@ class ChargeWindow:
     Args:
         layers: whose charges.
         step: number of steps taken when it opens.
-        start: ‖parameter‖² at that point.
+        start: ‖region‖² at that point.
     """
 
     def __init__(self, layers: Layers, step: int, start: Floats) -> None:
@@ -124,12 +137,12 @@ class ChargeWindow:
         shares = magnitudes / magnitudes.sum(1, keepdims=True)
         squares, lr = norms.sums([s.gradients for s in waiting]), np.array([s.lr for s in waiting])
         lost = 1 - (1 - lr * np.array([s.weight_decay for s in waiting])) ** 2
-        seen = [s.parameters for s in waiting if s.parameters is not None]
-        decays = iter(lost[[s.parameters is not None for s in waiting]] * norms.sums(seen) if seen else ())
+        seen = [s.weights for s in waiting if s.weights is not None]
+        decays = iter(lost[[s.weights is not None for s in waiting]] * norms.sums(seen) if seen else ())
         with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up says so in its row
             gains = lr * lr * squares
             for sample, gain, loss in zip(waiting, gains, lost, strict=True):
-                if sample.parameters is not None:
+                if sample.weights is not None:
                     decay = powers @ next(decays)
                 else:  # all steps before were sampled: the charges are where those have brought them
                     decay = powers @ (loss * self.start) + (shares @ loss) * self._changed
@@ -188,7 +201,7 @@ class ChargeWindow:
     @classmethod
     def of_state(cls, layers: Layers, state: Mapping[str, Any]) -> ChargeWindow | None:
         """The window that `state_dict` describes; None if that is of other layers."""
-        if list(layers.names) != list(state["layers"]) or len(state["start"]) != len(layers.parameters):
+        if list(layers.names) != list(state["layers"]) or len(state["start"]) != len(layers.regions):
             return None
         window = cls(layers, int(state["step"]), _floats(state["start"]))
         window.count = int(state["count"])

@@ -18,6 +18,7 @@ from sgdscope.estimate import Estimate
 from sgdscope.monitor.charge_window import ChargeWindow, Layers, Sample
 from sgdscope.monitor.discovery import Discovery
 from sgdscope.monitor.schedule import Stride
+from sgdscope.monitor.squared_norms import exact_squared_norms
 from sgdscope.risk import Risk
 
 SAMPLES, STEPS, SHARE = 16, 50, 50
@@ -54,7 +55,7 @@ class ChargeStream:
         self._discovery = discovery
         self._waits = stride.fixed is None
         self._layers: Layers | None = None
-        self._groups: list[int] = []  # of each parameter
+        self._groups: list[int] = []  # of each region
         self._window: ChargeWindow | None = None
         self._carried: Mapping[str, Any] = {}
         self._failures = 0
@@ -140,7 +141,7 @@ class ChargeStream:
 
     def _turn(self, layers: Layers, step: int) -> Estimate:
         """Close the open window, or the empty one before all others, and open the next; the row."""
-        now, closing = layers.squared_norms(), self._window
+        now, closing = exact_squared_norms(layers.weights()), self._window
         opened = ChargeWindow(layers, step, now)
         cost = layers.cost if closing is None else 0.0
         row = (closing or opened).close(step, now, every=self.stride.stride, law=self._law(layers), cost=cost)
@@ -149,14 +150,15 @@ class ChargeStream:
 
     def _read(self, window: ChargeWindow) -> None:
         """One sample; where weights decay and the charges are not followed step by step, with their norms now."""
-        parameters = window.layers.parameters
-        norms = window.layers.norms
-        gradients = norms.read([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
+        layers = window.layers
         groups = [(float(g["lr"]), float(g.get("weight_decay", 0.0))) for g in self.optimizer.param_groups]
-        rates = [(0.0, 0.0) if p.grad is None else groups[g] for p, g in zip(parameters, self._groups, strict=True)]
+        rates = [
+            (0.0, 0.0) if p.grad is None else groups[g] for p, g in zip(layers.parameters, self._groups, strict=True)
+        ]
         lr, weight_decay = zip(*rates, strict=True)
         follows = self.stride.fixed == 1 or not any(weight_decay)
-        window.add(Sample(gradients, None if follows else norms.read(parameters), lr, weight_decay))
+        weights = None if follows else layers.norms.read(layers.weights())
+        window.add(Sample(layers.norms.read(layers.gradients()), weights, lr, weight_decay))
 
     def _law(self, layers: Layers) -> list[str]:
         """Why the optimizer is known to move some charge otherwise."""

@@ -69,8 +69,6 @@ def _stacked(norms: Sequence[Tensor]) -> Tensor:
 
 def _flat(tensor: Tensor) -> Tensor:
     """All entries in the order in which they lie in memory, so that none is copied."""
-    if tensor.is_sparse:
-        tensor = tensor.to_dense()
     if not tensor.is_contiguous():
         tensor = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
     return tensor.reshape(-1)
