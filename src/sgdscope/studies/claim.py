@@ -80,7 +80,8 @@ class Finding:
         if measured.value is None:
             return measured.reason
         error = measured.standard_error
-        return with_error(float(measured), error[0] if isinstance(error, tuple) else error).replace("-", "−")
+        error = error[0] if isinstance(error, tuple) else error
+        return (with_error(float(measured), error) if error else f"{float(measured):.4g}").replace("-", "−")
 
     @property
     def remark(self) -> str:
