@@ -62,7 +62,7 @@ def geometric_mean(name: str, found: Sequence[Estimate]) -> Estimate:
     mean = math.exp(statistics.fmean(map(math.log, values)))
     within = math.sqrt(sum((_error(e) / v) ** 2 for e, v in zip(found, values, strict=True))) / len(values)
     between = statistics.stdev(map(math.log, values)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Estimate(name, mean, mean * max(within, between), count=sum(e.count for e in found))
+    return Estimate(name, mean, mean * max(within, between) or None, count=sum(e.count for e in found))
 
 
 def _error(estimate: Estimate) -> float:

@@ -80,10 +80,9 @@ def _digits() -> dict[str, Any]:
     heavy, nesterov = ({**less, "optimizer": name} for name in ("momentum", "nesterov"))
     return {
         "plateaus": (
-            Grid("digits-tanh", tanh, run, ((0.5, 4), (0.5, 8), (0.5, 16), (0.5, 32), (0.7, 8), (0.7, 32)), 15_000,
-                 9000, seeds=2),
-            Grid("digits-relu", "MLP ReLU, digits", {**run, "activation": "relu"}, ((0.5, 4), (0.5, 8), (0.7, 8)),
-                 10_000, 5000, seeds=2),
+            Grid("digits-tanh", tanh, run, ((0.5, 4), (0.5, 8), (0.5, 32), (0.7, 8)), 15_000, 9000, seeds=2),
+            Grid("digits-relu", "MLP ReLU, digits", {**run, "activation": "relu"}, ((0.5, 4), (0.7, 8)), 10_000,
+                 5000, seeds=2),
         ),
         "full_batch": (Grid("digits-descent", tanh, run, ((0.5, 256), (0.7, 256)), 4000, 2500, full_batch=True),),
         "below": (Grid("digits-below", tanh, run, ((0.1, 8),), 12_000, 6000),),
@@ -118,7 +117,7 @@ def _cifar(data_dir: str) -> dict[str, Any]:
     relu = "MLP ReLU, CIFAR-10"
     return {
         "plateaus": (
-            Grid("cifar-mlp", relu, run, ((0.02, 8), (0.02, 16), (0.02, 32), (0.04, 16), (0.04, 32)), 5000, 3000),
+            Grid("cifar-mlp", relu, run, ((0.02, 8), (0.02, 16), (0.02, 32), (0.04, 16)), 5000, 3000),
             Grid("cifar-tanh", "MLP tanh, CIFAR-10", {**run, "activation": "tanh"}, ((0.02, 16),), 5000, 3000),
             Grid("cifar-cnn", "CNN, CIFAR-10", {**few, "model": "cnn", "width": 16}, ((0.05, 8), (0.05, 16)), 4000,
                  2600),
@@ -128,8 +127,11 @@ def _cifar(data_dir: str) -> dict[str, Any]:
                                5000, 3000),),
         "forks": (Forks("cifar-forks", relu, run, (0.04, 16), (200, 3000), (
             (1.2, 16), (1.5, 16), (2.0, 16), (1.0, 8), (1.0, 32)), orders=3, steps=100),),
-        "changes": (Changes("cifar-changes", relu, run, (0.02, 16), ((0.04, 16), (0.02, 8), (0.02, 64)), 3000, 2000,
-                            3000, 1800),),
+        "changes": (
+            Changes("cifar-changes", relu, run, (0.02, 16), ((0.04, 16), (0.02, 8), (0.02, 64)), 3000, 2000, 3000,
+                    1800),
+            Changes("cifar-early", f"{relu}, early", run, (0.02, 16), ((0.02, 64),), 1000, 800, 4000, 2400),
+        ),
     }  # fmt: skip
 
 

@@ -26,8 +26,9 @@ def settling(grids: Sequence[Grid], others: Sequence[Grid]) -> list[Claim]:
         Claim(
             "The ratio of expectations, E[gᵀH_B g] / E‖g‖², is at 2 / lr: a batch's own loss then stands still",
             "derived here, from the second-order change of a batch's loss in its own step",
-            together(*(_settles(grid, "ratio_of_expectations") for grid in grids)),
-            "the loss still falls there, or near zero loss a few batches with large gradients rule the means", "2 / lr",
+            together(*map(_stands_still, grids)),
+            "the loss still falls there, or near zero loss a few batches with large gradients rule the means",
+            "in units of 2 / lr",
         ),
     ]  # fmt: skip
     if others:
@@ -51,6 +52,23 @@ def _settles(grid: Grid, quantity: str, *, highest: bool = False) -> Judge:
         return compare(measured, threshold, claim=grid.of(point), tolerance=HOVER, scope=scope)
 
     return lambda results: rows(grid.points, grid.of, lambda point: judged(point, results))
+
+
+def _stands_still(grid: Grid) -> Judge:
+    """The mean over all points of a network, in edge units."""
+
+    def named(grid: Grid) -> str:
+        return f"{grid.label}, mean of {len(grid.points)} settings" if len(grid.points) > 1 else grid.of(grid.points[0])
+
+    def judged(grid: Grid, results: Results) -> Verdict:
+        found = [grid.settled(results, point, "ratio_of_expectations") for point in grid.points]
+        thresholds = [stability.sgd_threshold(lr).value for lr, _ in grid.points]
+        placed = [
+            e if e.value is None else e.scaled(1 / threshold) for e, threshold in zip(found, thresholds, strict=True)
+        ]
+        return compare(over_runs("ratio_of_expectations", placed), 1.0, claim=named(grid), tolerance=HOVER)
+
+    return lambda results: rows([grid], named, lambda grid: judged(grid, results))
 
 
 def mini_batches(forks: Sequence[Forks]) -> list[Claim]:

@@ -41,13 +41,20 @@ def sharpness(grids: Sequence[Grid]) -> list[Claim]:
     return found
 
 
+def _extremes(grid: Grid) -> list[Point]:
+    """Smallest and largest batch at the learning rate that has most of them."""
+    lr = max(grid.learning_rates, key=lambda each: len(grid.batch_sizes(each)))
+    sizes = grid.batch_sizes(lr)
+    return [(lr, size) for size in dict.fromkeys((sizes[0], sizes[-1]))]
+
+
 def _below_edge(grid: Grid) -> Judge:
     def judged(point: Point, results: Results) -> Verdict:
         threshold = stability.sgd_threshold(point[0]).value
         return compare(grid.settled(results, point, "lambda_max"), threshold, claim=grid.of(point), relation="below",
                        scope=grid.doubt(results, point))  # fmt: skip
 
-    return lambda results: rows(grid.points, grid.of, lambda point: judged(point, results))
+    return lambda results: rows(_extremes(grid), grid.of, lambda point: judged(point, results))
 
 
 def _below_batch_sharpness(grid: Grid) -> Judge:
@@ -57,7 +64,7 @@ def _below_batch_sharpness(grid: Grid) -> Judge:
         return compare(grid.settled(results, point, "lambda_max"), float(other), predicted_error=error,
                        claim=grid.of(point), relation="below", scope=grid.doubt(results, point))  # fmt: skip
 
-    return lambda results: rows(grid.points, grid.of, lambda point: judged(point, results))
+    return lambda results: rows(_extremes(grid), grid.of, lambda point: judged(point, results))
 
 
 def _quotient(grid: Grid, results: Results, above: Point, below: Point) -> Estimate:
