@@ -25,7 +25,7 @@ from sgdscope.measure.sam_sharpness import sam_sharpness
 from sgdscope.measure.second_moment import second_moment_contraction
 from sgdscope.measure.spectral_density import SpectralDensity, spectral_density
 from sgdscope.measure.spectrum import spectrum
-from sgdscope.measure.symmetries import Symmetries, Symmetry, charges, symmetries
+from sgdscope.measure.symmetries import Symmetries, Symmetry, charges, matrix_charges, symmetries
 from sgdscope.measure.trace import gauss_newton_trace, hessian_trace
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "keskar_sharpness",
     "leading_eigenpairs",
     "leading_eigenvalues",
+    "matrix_charges",
     "mini_batch_sharpness",
     "momentum_batch_sharpness",
     "noise_covariance",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdscope.measure.symmetries.part import Part
+from sgdscope.measure.symmetries.table import table
 
 Status = Literal["exact", "up to eps", "rejected"]
 
@@ -30,6 +31,11 @@ class Symmetry:
         status: ``exact``; ``up to eps``: exact but for the small number a norm adds to the variance (single precision
             may not see it); ``rejected``.
         reason: why it is rejected, or what to bear in mind.
+        unit: what a unit is, in the plural: ``units`` (neurons, channels), ``heads``.
+        group: ``general linear`` if units (or the coordinates inside each head) may be mixed by any invertible matrix,
+            not only scaled: then there is a matrix of charges, see `matrix_charges`. Empty if that was not found.
+        coordinates: the parts again with a unit for each coordinate that may be mixed; empty without a group.
+        blocks: in how many blocks of equal size, such as heads, coordinates are mixed among themselves.
     """
 
     name: str
@@ -42,6 +48,10 @@ class Symmetry:
     silent: int = 0
     status: Status = "exact"
     reason: str = ""
+    unit: str = "units"
+    group: str = ""
+    coordinates: tuple[Part, ...] = ()
+    blocks: int = 1
 
     @property
     def holds(self) -> bool:
@@ -104,26 +114,4 @@ class Symmetries(Sequence[Symmetry]):
         return str(self)
 
     def __str__(self) -> str:
-        head = f"{len(self.holding)} symmetries hold, {len(self.rejected)} rejected, on {self.samples} samples"
-        if not self.found:
-            return "\n".join(["no symmetry proposed", *self.notes])
-        titles = ("layers", "kind", "units", "u × λ", "w ÷ λ", "charges", "residual", "verdict")
-        rows = [titles, *(_row(s) for s in self.found)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
-        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([head, *lines, *self.notes])
-
-
-def _row(symmetry: Symmetry) -> tuple[str, ...]:
-    charges = symmetry.charges
-    low_high = f"{min(charges):.3g} … {max(charges):.3g}" if len(charges) > 1 else "".join(f"{c:.3g}" for c in charges)
-    return (
-        symmetry.name, symmetry.kind, str(symmetry.units), _slices(symmetry.u), _slices(symmetry.w), low_high,
-        "–" if symmetry.residual is None else f"{symmetry.residual:.1e}",
-        symmetry.status + (f": {symmetry.reason}" if symmetry.reason else ""),
-    )  # fmt: skip
-
-
-def _slices(parts: tuple[Part, ...]) -> str:
-    shown = ", ".join(p.slices for p in parts[:3])
-    return shown + (f" and {len(parts) - 3} more" if len(parts) > 3 else "")
+        return table(self)

@@ -1,120 +1,92 @@
-"""Verify: does a proposed symmetry hold for every sample? By its gradients, and by really rescaling."""
+"""Verify: do outputs stay as they are when parameters are really rescaled?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sgdscope.batches import Batch, length, map_tensors, tensors_of
+from sgdscope.batches import Batch, tensors_of
 from sgdscope.measure.symmetries.candidate import Candidate
+from sgdscope.measure.symmetries.evidence import samples_of
 from sgdscope.risk import Risk
 
-SHRUNK = 1e-12
-"""Factor on a norm's eps under which a symmetry that holds up to eps holds to rounding."""
-_ROUNDINGS = 16
-"""Roundings of the sum of magnitudes that a difference of the two sides may hold."""
-_PER_BATCH = 8
+__all__ = ["Trial", "outputs", "rescaled", "samples_of"]
+
+Move = Callable[[Candidate, dict[str, Tensor], torch.Generator], None]
+"""Applies a random element of a candidate's group to parameters by name, in place."""
 
 
-@dataclass
-class Evidence:
-    """What the gradients of the samples say about one candidate, per unit."""
+class Trial:
+    """Outputs and losses of a few samples, to be compared with those at moved parameters.
 
-    candidate: Candidate
-    gap: Tensor = field(init=False)
-    sides: Tensor = field(init=False)
-    terms: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gap, self.sides, self.terms = (torch.zeros(self.candidate.units, dtype=torch.float64) for _ in range(3))
-
-    def add(self, theta: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> None:
-        """Take in the gradient of one sample: θᵀA∇ℓ, |u·∇_u ℓ| + |w·∇_w ℓ| and Σ |θ_i ∇_i ℓ| of each unit."""
-        total, positive, negative, terms = (torch.zeros_like(self.gap) for _ in range(4))
-        for part in self.candidate.parts:
-            product = theta[part.name].detach().double() * gradient[part.name].double()
-            contribution = part.sums(product).cpu()
-            total += contribution
-            if isinstance(part.power, Tensor):
-                powers = part.power.to(product)
-                positive += (product * powers.clamp(min=0)).sum().cpu()
-                negative += (product * powers.clamp(max=0)).sum().cpu()
-                terms += (product * powers).abs().sum().cpu()
-            else:
-                (positive if part.power > 0 else negative).add_(contribution)
-                terms += part.sums(product.abs()).abs().cpu()
-        self.gap = torch.maximum(self.gap, total.abs())
-        self.sides = torch.maximum(self.sides, terms if self.candidate.one_sided else positive.abs() + negative.abs())
-        self.terms = torch.maximum(self.terms, terms)
-
-    @property
-    def silent(self) -> Tensor:
-        """Units that no gradient reaches."""
-        return self.terms == 0
-
-    @property
-    def residual(self) -> float | None:
-        """Of the worst unit; None if all are silent."""
-        heard = ~self.silent
-        if not bool(heard.any()):
-            return None
-        smallest = torch.finfo(torch.float64).tiny
-        return float((self.gap / self.sides.clamp(min=smallest))[heard].max().clamp(max=1.0))
-
-    def passes(self, tolerance: float, rounding: float) -> bool:
-        """Whether all units that are heard are within the tolerance."""
-        return bool((self.gap <= tolerance * self.sides + _ROUNDINGS * rounding * self.terms).all())
-
-
-def samples_of(risk: Risk, count: int, generator: torch.Generator) -> list[Batch]:
-    """Single samples, or small batches where a batch is more than its samples."""
-    if risk.source.batch_lengths is not None:
-        return [batch for batch, _ in zip(risk.chunks(), range(count), strict=False)]
-    if risk.batch_dependent:
-        size = min(_PER_BATCH, risk.size)
-        return [risk.draw(size, generator) for _ in range(count)]
-    drawn = risk.draw(min(count, risk.size), generator)
-    return [map_tensors(lambda t: t[i : i + 1] if t.ndim else t, drawn) for i in range(length(drawn))]  # noqa: B023
-
-
-def collect(risk: Risk, candidates: Sequence[Candidate], samples: Sequence[Batch]) -> list[Evidence]:
-    """Evidence on every candidate from the same gradients. Cost: one gradient per sample."""
-    evidence = [Evidence(candidate) for candidate in candidates]
-    theta = dict(zip(risk.names, risk.parameters, strict=True))
-    for seed, sample in enumerate(samples):
-        _, gradient = risk.gradient(sample, seed=seed)
-        named = dict(zip(risk.names, gradient, strict=True))
-        for each in evidence:
-            each.add(theta, named)
-    return evidence
-
-
-def difference(risk: Risk, candidate: Candidate, samples: Sequence[Batch]) -> float:
-    """Largest relative change of outputs and losses when the units are multiplied by 2 and ½ in turn.
-
-    Powers of two: the floating-point numbers inside a homogeneous network change by exact factors.
+    Attributes:
+        losses: how many were computed.
     """
-    moved = rescaled(risk, candidate, 2.0 ** (1 - 2 * (torch.arange(candidate.units, dtype=torch.float64) % 2)))
-    worst = 0.0
-    for seed, sample in enumerate(samples):
-        pairs = zip(outputs(risk, sample, None, seed), outputs(risk, sample, moved, seed), strict=True)
-        for before, after in pairs:
-            if before.numel():
-                scale = max(float(before.abs().max()), torch.finfo(before.dtype).tiny)
-                worst = max(worst, float((after - before).abs().max()) / scale)
-    return worst
+
+    def __init__(self, risk: Risk, samples: Sequence[Batch]) -> None:
+        self.risk = risk
+        self.samples = samples
+        self.losses = 0
+        self._before: list[list[Tensor]] = []
+
+    def _run(self, at: Sequence[Tensor] | None) -> list[list[Tensor]]:
+        self.losses += len(self.samples)
+        return [outputs(self.risk, sample, at, seed) for seed, sample in enumerate(self.samples)]
+
+    def difference(self, candidates: Sequence[Candidate], move: Move) -> float:
+        """Largest relative change of the outputs when all candidates are applied together; of losses, if it is less."""
+        generator = torch.Generator().manual_seed(len(candidates))
+        moved = {name: p.detach().clone() for name, p in zip(self.risk.names, self.risk.parameters, strict=True)}
+        for candidate in candidates:
+            move(candidate, moved, generator)
+        self._before = self._before or self._run(None)
+        after = self._run(list(moved.values()))
+        of_losses = _change([run[-1:] for run in self._before], [run[-1:] for run in after])
+        if not any(len(run) > 1 for run in self._before):
+            return of_losses
+        return min(of_losses, _change([run[:-1] for run in self._before], [run[:-1] for run in after]))
+
+    def differences(self, candidates: Sequence[Candidate], allowed: float, move: Move) -> list[float]:
+        """By candidate: tried together, and in halves where that changes more than is allowed."""
+        if not candidates:
+            return []
+        changed = self.difference(candidates, move)
+        if changed <= allowed or len(candidates) == 1:
+            return [changed] * len(candidates)
+        half = len(candidates) // 2
+        return [d for some in (candidates[:half], candidates[half:]) for d in self.differences(some, allowed, move)]
+
+
+def twofold(candidate: Candidate, moved: dict[str, Tensor], generator: torch.Generator) -> None:
+    """Every unit is multiplied by 2 or ½: numbers inside a homogeneous network change by exact factors."""
+    signs = 2 * torch.randint(2, (candidate.units,), generator=generator) - 1
+    _apply(candidate, moved, 2.0 ** signs.double())
 
 
 def rescaled(risk: Risk, candidate: Candidate, scales: Tensor) -> list[Tensor]:
     """The risk's parameters with each unit's slices multiplied by its scale to their power."""
     moved = {name: p.detach().clone() for name, p in zip(risk.names, risk.parameters, strict=True)}
-    for part in candidate.parts:
-        moved[part.name] *= part.factors(scales.to(moved[part.name].device), moved[part.name])
+    _apply(candidate, moved, scales)
     return list(moved.values())
+
+
+def _apply(candidate: Candidate, moved: dict[str, Tensor], scales: Tensor) -> None:
+    for part in candidate.parts:
+        moved[part.name] = part.applied(scales, moved[part.name])
+
+
+def _change(before: Sequence[Sequence[Tensor]], after: Sequence[Sequence[Tensor]]) -> float:
+    """Relative to the largest of each kind over the samples."""
+    worst = 0.0
+    for ones, others in zip(zip(*before, strict=False), zip(*after, strict=False), strict=True):
+        scale = max((float(one.abs().max()) for one in ones if one.numel()), default=0.0)
+        for one, other in zip(ones, others, strict=True):
+            if one.numel():
+                change = float((other - one).abs().max()) / max(scale, torch.finfo(one.dtype).tiny)
+                worst = max(worst, change) if change == change else float("inf")
+    return worst
 
 
 def outputs(risk: Risk, batch: Batch, at: Sequence[Tensor] | None, seed: int) -> list[Tensor]:
@@ -131,17 +103,3 @@ def outputs(risk: Risk, batch: Batch, at: Sequence[Tensor] | None, seed: int) ->
         finally:
             handle.remove()
         return [*seen, loss.detach()]
-
-
-@contextmanager
-def shrunk_eps(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """Within the block, the norms add almost nothing to the variance."""
-    before = [(norm, norm.eps) for norm in dict.fromkeys(norms)]
-    try:
-        for norm, eps in before:
-            if eps is not None:
-                norm.eps = float(eps) * SHRUNK  # type: ignore[arg-type, assignment]
-        yield
-    finally:
-        for norm, eps in before:
-            norm.eps = eps
