@@ -245,6 +245,23 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert same(whole.path, train.resume(tmp_path / "part").path)
 
 
+def test_the_charges_of_layers_are_followed_and_go_on_after_an_interruption(tmp_path):
+    config = replace(SMALL, activation="relu", weight_decay=0.01)
+    whole = train.train(config, tmp_path / "whole")
+    asked = itertools.count(1)
+    part = train.train(config, tmp_path / "part", stop=lambda: next(asked) == 11)
+    part = train.resume(part.path)
+    found = [(step, e) for step, _, e in whole.rows if e.name == "charges"]
+    assert [step for step, _ in found] == [0, 8, 16, 24]
+    assert [step for step, _ in values(part, "charges", 24)] == [0, 8, 11, 11, 16, 24]  # 11: closed, and opened anew
+    assert [pair for pair in values(part, "charges", 24) if pair[0] != 11] == [(step, e.value) for step, e in found]
+    starts = [e.settings["from_step"] for _, _, e in part.rows if e.name == "charges"]
+    assert starts == [0, 0, 8, 11, 11, 16]
+    assert all(e.settings["law"] == [] for _, e in found)
+    assert max(float(e.beside["identity_residual"]) for _, e in found[1:]) < 1e-3
+    assert [step for step, _ in values(whole, "balance", 24)] == [0, 8, 16, 24, 24]
+
+
 def test_a_run_that_is_asked_to_stop_goes_on(tmp_path):
     whole = train.train(SMALL, tmp_path / "whole")
     asked = itertools.count(1)  # once after every step

@@ -127,7 +127,8 @@ class RunConfig:
     every: int | None = None
     """Measure every so many steps instead (then the budget is not used)."""
     cadence: tuple[str, ...] = ()
-    """Single measurements at a cadence of their own, as name=steps: spectrum=1000, edge_map=500, lambda_max=200, …"""
+    """Single measurements at a cadence of their own, as name=steps: spectrum=1000, edge_map=500, lambda_max=200, …;
+    charges=1 follows the charges of layers step by step."""
     eigenvalues: int = 1
     """Number of leading eigenvalues of the full-loss Hessian."""
     checkpoint_every: int | None = None

@@ -185,9 +185,9 @@ class ChargeStream:
             "window": dict(self._carried) if self._window is None else self._window.state_dict(),
         }  # fmt: skip
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self.seconds, self._carried = float(state["seconds"]), state["window"]
+    def load_state_dict(self, state: Mapping[str, Any], *, closed: bool = False) -> None:
+        """Continue from `state_dict`; with a new window if its own was `closed` when the run ended there."""
+        self.seconds, self._carried = float(state["seconds"]), {} if closed else state["window"]
         if not state["waits"]:
             self._waits, self.next_step = False, int(state["next"])
         if self.stride.fixed is None:

@@ -393,7 +393,7 @@ class Monitor:
         self._loss_seconds = float(spent.get("training loss", 0.0))
         self._stream.load_state_dict(dict(state["stream"]))
         if "charges" in state:
-            self._charges.load_state_dict(state["charges"])
+            self._charges.load_state_dict(state["charges"], closed=self.recorder.holds("charges", self.step))
         self.recorder.load_state_dict(state)
         if state.get("batch_size") is not None:
             self.batch_size = int(state["batch_size"])

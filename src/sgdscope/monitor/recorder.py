@@ -16,7 +16,7 @@ from sgdscope._version import __version__
 from sgdscope.estimate import Estimate
 from sgdscope.monitor.optimizers import description, learning_rate
 from sgdscope.monitor.sinks import Sink, numbers_of, sink_of
-from sgdscope.records import RecordsError, RunStatus, RunWriter
+from sgdscope.records import RecordsError, RunStatus, RunWriter, open_run
 from sgdscope.risk import Risk
 
 
@@ -111,6 +111,12 @@ class Recorder:
         except ValueError:
             estimate = Estimate.failed("loss", "the training loss is not finite", status="diverged")
         self.record(step, estimate)
+
+    def holds(self, name: str, step: int) -> bool:
+        """Whether the run folder has a row of that name at that step; it is read for that."""
+        if self.writer is None:
+            return False
+        return any((s, e.name) == (step, name) for s, _, e in open_run(self.writer.path).rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The open window of the loss, as plain JSON types."""
