@@ -68,6 +68,22 @@ def test_where_samples_are_what_takes_the_time_it_follows_from_the_step(clock, m
     assert found._expected("spectrum", 8, 8e-3) == pytest.approx(module._SPECTRUM * 0.5)
 
 
+def test_the_share_of_what_is_impossible_goes_to_the_others(clock, monkeypatch):
+    found, taken = agenda(clock, monkeypatch)
+    shares = {name: schedule.share for name, schedule in found._schedules.items()}
+    assert sum(shares.values()) == pytest.approx(1)
+    found.take("balance", 0, 8)  # of a single linear layer
+    now = {name: schedule.share for name, schedule in found._schedules.items()}
+    assert taken == []
+    assert now["balance"] == 0
+    assert now["spectrum"] == shares["spectrum"]
+    assert sum(now.values()) == pytest.approx(1)
+    assert now["batch_sharpness"] / now["lambda_max"] == pytest.approx(shares["batch_sharpness"] / shares["lambda_max"])
+    again, _ = agenda(clock, monkeypatch)
+    again.load_state_dict({"spent": {}, **found.state_dict()}, 5)
+    assert {name: schedule.share for name, schedule in again._schedules.items()} == pytest.approx(now)
+
+
 @pytest.mark.parametrize(
     ("budget", "at_once"),
     [

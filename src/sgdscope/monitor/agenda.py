@@ -134,8 +134,19 @@ class Agenda:
         reason = self._readings.refusal(name)
         if not reason:
             return None
-        self._stated.add(name)
+        self._state(name)
         return Estimate.failed(name, reason)
+
+    def _state(self, name: str) -> None:
+        """Note that a reading is impossible; its share goes to the others that are taken by default."""
+        self._stated.add(name)
+        others = [self._schedules[other] for other in READINGS if other not in self._stated]
+        shares = [schedule for schedule in others if isinstance(schedule, WithinBudget)]
+        gone, kept = self._schedules.get(name), sum(schedule.share for schedule in shares)
+        if name in READINGS and isinstance(gone, WithinBudget) and kept:
+            for schedule in shares:
+                schedule.share *= 1 + gone.share / kept
+            gone.share = 0.0
 
     def _purse(self, step: int) -> float:
         """Seconds that the budget leaves the readings so far, those already taken included, first ones excepted."""
@@ -194,7 +205,8 @@ class Agenda:
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """Continue from `state_dict` at a step."""
         taken, last = state.get("readings", state["spent"]), state.get("last", {})
-        self._stated = set(state.get("impossible", ()))
+        for name in state.get("impossible", ()):
+            self._state(name)
         for name, schedule in self._schedules.items():
             if isinstance(schedule, WithinBudget):
                 schedule.total = float(taken.get(name, 0.0))
