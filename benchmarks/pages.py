@@ -12,7 +12,7 @@ from benchmarks.harness import Row
 NAMES = (
     "batch_sharpness", "lambda_max", "lambda_max_tracking", "top_eigenvalues", "hessian_product", "gradient_noise",
     "noise_traces", "charges", "trace", "what_if_map", "memory", "streaming_edge_ratio", "monitor_overhead",
-    "import_time", "ensemble", "ensemble_rivals", "ensemble_sgd", "ensemble_torch",
+    "import_time", "sweep", "ensemble", "ensemble_rivals", "ensemble_sgd", "ensemble_torch",
     "fokker_planck_line", "averages", "fokker_planck_plane", "path",
 )  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -265,6 +266,15 @@ def test_cadences_and_executors_are_checked_before_anything_is_written(tmp_path)
     with pytest.raises(ValueError, match="expected a number of processes"):
         run(GRID, tmp_path / "a", executor=-1)
     assert not (tmp_path / "a").exists()
+
+
+def test_threads_of_one_process_take_turns(tmp_path):
+    """As in a worker of a cluster that has several: torch's random state and number of threads are the process's."""
+    whole = swept(tmp_path / "whole")
+    with ThreadPoolExecutor(3) as executor:
+        found = run(GRID, tmp_path / "a", executor=executor, reports=False)
+    assert [c.status for c in found] == ["finished"] * 4
+    assert all(same(a.path, b.path) for a, b in zip(whole, found, strict=True))
 
 
 def test_progress(tmp_path):

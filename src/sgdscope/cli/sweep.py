@@ -201,5 +201,5 @@ class _Bar:
 
 def _said(state: State) -> str:
     parts = [f"{state.done} of {state.total} done", f"{state.running} running", f"{state.failed} failed"]
-    found = ", ".join(f"{count} {name}" for name, count in state.outcomes.items())
+    found = ", ".join(f"{count} {name.rpartition(', ')[2]}" for name, count in state.outcomes.items())
     return ", ".join(parts) + (f"; {found}" if found else "")

@@ -17,7 +17,7 @@ from sgdscope.sweep.session import is_over
 from sgdscope.sweep.task import Result, Task, in_words
 from sgdscope.sweep_records import SETTLED, note_of, write_note
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 """Seconds to wait for another process that writes the run: one of an earlier session that is about to stop."""
 _ONE_AT_A_TIME = threading.Lock()
 """Threads of one worker take turns: torch's random state and number of threads are those of the process."""

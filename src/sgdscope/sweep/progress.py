@@ -34,6 +34,8 @@ class State:
     outcomes: Mapping[str, int]
 
 
+_IDLE = 100
+"""Cells in a row that do not run, after which no more are looked at: cells are begun in their order."""
 Progress = Callable[[State], None]
 """Called when a cell ends and once a second between, from another thread too, never by two at once."""
 
@@ -82,11 +84,13 @@ class Watch:
 
     def _state(self) -> State:
         taken = float(self._total - len(self._open))
-        running = 0
+        running = idle = 0
         for path, config in self._open.items():
             if note_of(path).status == "running":
-                running += 1
+                running, idle = running + 1, 0
                 taken += min(1.0, last_step(path) / config.steps) if config.steps else 0.0
+            elif (idle := idle + 1) > _IDLE:
+                break
         fraction = taken / self._total if self._total else 1.0
         return State(self._total, self._done, running, len(self._failed), fraction, dict(self._outcomes))
 
