@@ -1,7 +1,7 @@
 """Simulated: cells that run ensembles of SGD, and of the equations that stand for it, on landscapes in formulas.
 
-Settings of all: ``potential`` (a formula in x, or in x and y), ``process`` (see `process_of`), ``start``, ``replicas``,
-``steps``, ``seed``. Times are learning rate · iterations, of the kinetic process its own.
+Settings of all: ``potential`` (a formula in x, or in ``variables``), ``process`` (see `process_of`), ``start``,
+``replicas``, ``steps``, ``seed``. Times are learning rate · iterations, of the kinetic process its own.
 """
 
 from __future__ import annotations
@@ -85,6 +85,6 @@ def _run(settings: Settings, record: Any) -> Ensemble:
     if settings.get("starts"):  # as many replicas from each
         start = np.resize(np.asarray(settings["starts"], dtype=np.float64), replicas)[:, None]
     return ensemble(
-        Potential(settings["potential"]), process_of(settings["process"]), steps=settings["steps"], start=start,
+        Potential(settings["potential"], settings.get("variables", ("x",))), process_of(settings["process"]), steps=settings["steps"], start=start,
         replicas=replicas, seed=settings["seed"], record=record, threads=1,
     )  # fmt: skip

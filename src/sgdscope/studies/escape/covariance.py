@@ -35,7 +35,7 @@ def logistic(settings: Settings, folder: Path) -> dict[str, Any]:
     chance = 1 / (1 + np.exp(-score)) if right else np.where(score > 0, 0.85, 0.15)
     landscape = LogisticRegression(x, (generator.random(n) < chance).astype(np.float64))
     found = minimize(landscape.value, np.zeros(p), jac=landscape.gradient, method="BFGS", options={"gtol": 1e-9})
-    return _agreement(landscape_risk(landscape, found.x), p)
+    return _agreement(landscape_risk(landscape, found.x), p, n)
 
 
 def linear(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def linear(settings: Settings, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         model.weight.copy_(torch.linalg.lstsq(x, y).solution.T)
     risk = Risk(model, lambda f, batch: 0.5 * F.mse_loss(f(batch[0]), batch[1]), (x, y))
-    return _agreement(risk, p) | {"loss": risk.value()}
+    return _agreement(risk, p, n) | {"loss": risk.value()}
 
 
 def network(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -61,13 +61,13 @@ def network(settings: Settings, folder: Path) -> dict[str, Any]:
     else:
         training = train.Training(config.resolved())
     with train.threads(training.config):
-        found = _agreement(training.risk, 8) | {"loss": training.risk.value()}
+        found = _agreement(training.risk, 8, 4096) | {"loss": training.risk.value()}
         return found | {"batch_scaling": _scaling(training.risk)}
 
 
-def _agreement(risk: Risk, count: int) -> dict[str, Any]:
+def _agreement(risk: Risk, count: int, samples: int) -> dict[str, Any]:
     found = measure.noise_covariance(
-        risk, count, samples=min(risk.size, 4096), generator=torch.Generator().manual_seed(2)
+        risk, count, samples=min(risk.size, samples), generator=torch.Generator().manual_seed(2)
     )
     if found.value is None:
         raise ValueError(found.reason)

@@ -14,6 +14,5 @@ def passage(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """First passage from (−1, 0) to x > 1 with variance 1 + x² along x and 1 + 2 x² along y."""
     lr = settings["lr"]
     process = {"kind": "sgd", "lr": lr, "batch_size": settings["ratio"] * lr / 2, "variance": ["1+x**2", "1+2*x**2"]}
-    return in_one_dimension(
-        {**settings, "potential": VALLEY_WIDENS, "process": process, "start": [-1.0, 0.0], "until": "x > 1"}, folder
-    )
+    across = {"potential": VALLEY_WIDENS, "variables": ["x", "y"], "start": [-1.0, 0.0], "until": "x > 1"}
+    return in_one_dimension({**settings, **across, "process": process}, folder)

@@ -81,7 +81,7 @@ class Escape(Recipe):
                 "data": "mnist", "data_dir": str(data_dir), "model": "mlp", "width": 32, "depth": 2,
                 "loss": "cross-entropy", "lr": 0.1, "batch_size": 16, "steps": 6000, "subset": 2048}))  # fmt: skip
         return cls(
-            size=size, data_dir=data_dir, seed=seed, ratios=(16.0, 20.0, 24.0, 28.0), rates=(0.01, 0.02, 0.04),
+            size=size, data_dir=data_dir, seed=seed, lr=0.02, ratios=(16.0, 20.0, 24.0, 28.0), rates=(0.01, 0.02, 0.03),
             sharpness=(0.75, 1.0, 1.5, 2.0), temperatures=(0.03, 0.04, 0.05, 0.0625), literal=(0.2, 0.1, 0.05, 0.025),
             discrete=(0.17, 0.33), momenta=((0.01, 0.9), (0.01, 0.5)),
             replicas=10_000 if size == "small" else 100_000,
