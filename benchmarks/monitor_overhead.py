@@ -34,13 +34,14 @@ class Case:
     lr: float
     steps: int
     turns: int
+    activation: str = "tanh"
 
     def model(self) -> nn.Module:
         """A fresh network, the same each time."""
         if self.images.shape[1:] == (3, 32, 32):
             return mlp("relu", width=self.width)
         return models.build("mlp", input_shape=self.images.shape[1:], classes=10, width=self.width, depth=1,
-                            activation="tanh")  # fmt: skip
+                            activation=self.activation)  # fmt: skip
 
 
 class Training:
@@ -149,7 +150,9 @@ def cases() -> list[Case]:
 
         digits = load_digits(test=False)
         one_hot = nn.functional.one_hot(digits.labels, 10).float()
-        found.insert(0, Case("MLP 64-32-10 on digits, b = 8", digits.inputs, one_hot, 32, 8, 0.5, 20_000, 200))
+        for name, activation in (("ReLU MLP", "relu"), ("MLP", "tanh")):  # the first has charges to follow
+            name = f"{name} 64-32-10 on digits, b = 8"
+            found.insert(0, Case(name, digits.inputs, one_hot, 32, 8, 0.5, 20_000, 200, activation))
     return found
 
 
@@ -177,3 +180,4 @@ def rows() -> Iterator[Row]:
     if len(found) > 1:
         for budget in (0.02, 0.05, 0.10):
             yield holds(found[0], budget)
+        yield holds(found[1], 0.02)

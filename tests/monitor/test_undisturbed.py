@@ -141,7 +141,7 @@ def test_training_is_bit_identical_under_the_monitor(model, optimizer, way):
     assert other == watched_other
     # it did measure, and nothing raised inside
     assert {*NAMES, "spectrum", "batch_line", "edge_ratio", "loss"} <= monitor.latest.keys()
-    assert ("charges" in monitor.latest) == (model in ("dropout", "resnet"))  # the others' activations do not scale
+    assert ("charges" in monitor.latest) == (model in ("dropout", "resnet", "attention"))  # others cannot be rescaled
     assert ("full_loss_step" in monitor.latest) == (optimizer in ("sgd", "momentum", "nesterov"))
     assert ("noise_covariance" in monitor.latest) == (model != "resnet")  # whose samples are mixed by BatchNorm
     assert [e.reason for e in monitor.latest.values() if "Error" in e.reason] == []
