@@ -84,7 +84,8 @@ def _run(settings: Settings, record: Any) -> Ensemble:
     replicas = settings["replicas"]
     if settings.get("starts"):  # as many replicas from each
         start = np.resize(np.asarray(settings["starts"], dtype=np.float64), replicas)[:, None]
+    landscape = Potential(settings["potential"], settings.get("variables", ("x",)))
     return ensemble(
-        Potential(settings["potential"], settings.get("variables", ("x",))), process_of(settings["process"]), steps=settings["steps"], start=start,
-        replicas=replicas, seed=settings["seed"], record=record, threads=1,
+        landscape, process_of(settings["process"]), steps=settings["steps"], start=start, replicas=replicas,
+        seed=settings["seed"], record=record, threads=1,
     )  # fmt: skip
