@@ -1,19 +1,24 @@
 # make run    train on real data under the monitor and write a report
 # make test   lint, types, tests
-# Both set up .venv with the exact versions of constraints.txt first.
+# make studies   what five papers claim, measured beside predicted, at the size that takes minutes
+# All set up .venv with the exact versions of constraints.txt first.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN_OPTIONS ?=
+STUDY_OPTIONS ?=
 
-.PHONY: run test lint types unit slow bench clean
+.PHONY: run test studies lint types unit slow bench clean
 
 run: $(STAMP)
 	$(BIN)/sgdscope run $(RUN_OPTIONS)
 
 test: lint types unit slow
+
+studies: $(STAMP)
+	$(BIN)/sgdscope study all --quiet $(STUDY_OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -22,8 +27,8 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# One process per core with one thread each: the tests are many and small
-unit slow: export OMP_NUM_THREADS := 1
+# One process per core with one thread each: tests and cells are many and small
+unit slow studies: export OMP_NUM_THREADS := 1
 
 unit: $(STAMP)
 	$(BIN)/pytest -n auto -m "not slow"
