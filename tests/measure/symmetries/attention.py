@@ -135,3 +135,20 @@ class Language(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.norm(self.block(self.token(tokens) + self.position[: tokens.shape[1]])))
+
+
+class Vision(nn.Module):
+    """Patches, a class token and positions that are added to both, so that their gradients share memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(1, WIDTH, 4, 4), nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.position = nn.Parameter(torch.randn(1, 5, WIDTH))
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 6, dropout=0.0, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.position
+        return self.head(self.encoder(x)[:, 0])

@@ -258,11 +258,11 @@ NETWORKS = [
     Network("cnn", lambda: build("cnn", input_shape=(1, SIDE, SIDE), classes=CLASSES, width=2),
             {"0 → 3": 2, "3 → 7": 4, "7 → 9": 16}),
     Network("resnet", lambda: resnet("none"), {
-        "0 and 3 more → 2.branch.0 and 3 more": 1, "2.branch.0 → 2.branch.2": 2, "3.branch.0 → 3.branch.2": 4,
-        "4.branch.0 → 4.branch.2": 8}),
+        "0 and 3 more → 2.branch.0 and 3 more": 2, "2.branch.0 → 2.branch.2": 2, "3.branch.0 → 3.branch.2": 4,
+        "3.branch.2 and 1 more → 4.branch.0 and 1 more": 2, "4.branch.0 → 4.branch.2": 8, "4.branch.2 → 6": 4}),
     Network("resnet with BatchNorm", lambda: resnet("batch"), {
-        "1 and 3 more → 3.branch.0 and 3 more": 1, "3.branch.1 → 3.branch.3": 2, "4.branch.1 → 4.branch.3": 4,
-        "5.branch.1 → 5.branch.3": 8}, {
+        "1 and 3 more → 3.branch.0 and 3 more": 2, "3.branch.1 → 3.branch.3": 2, "4.branch.1 → 4.branch.3": 4,
+        "4.branch.4 and 1 more → 5.branch.0 and 1 more": 2, "5.branch.1 → 5.branch.3": 8, "5.branch.4 → 7": 4}, {
         "0 → 1": 2, "3.branch.0 → 3.branch.1": 2, "3.branch.3 → 3.branch.4": 2, "4.branch.0 → 4.branch.1": 4,
         "4.branch.3 → 4.branch.4": 4, "5.branch.0 → 5.branch.1": 8, "5.branch.3 → 5.branch.4": 8}, mode="train"),
     Network("BatchNorm after a bias", lambda: normed(nn.BatchNorm2d(4)), {"1 → 5": 4}, {"0 → 1": 4}, mode="train"),

@@ -27,6 +27,10 @@ IN_LANGUAGE = {
     "block.attention.v → block.attention.out": HEADS, "block.two → block.up": WIDTH,
 }  # fmt: skip
 MIXED_IN_LANGUAGE = {"block.attention.q · block.attention.k": HEADS, "block.attention.v → block.attention.out": HEADS}
+LAYER = "encoder.layers.0"
+IN_LAYER = {
+    f"{LAYER}.self_attn · itself": HEADS, f"{LAYER}.self_attn → {LAYER}.self_attn.out_proj": HEADS
+}  # fmt: skip
 QKV = "blocks.0.attention.queries_keys_values"
 MIXED_OF_PACKAGE = {f"{QKV} · itself": HEADS, f"{QKV} → blocks.0.attention.out": HEADS}
 OF_PACKAGE = {**MIXED_OF_PACKAGE, "blocks.0.hidden.0 → blocks.0.hidden.2": 4 * WIDTH}
@@ -97,6 +101,9 @@ SEQUENCES = [
             {"token and 3 more → block.one and 2 more": 1}, GELU, MIXED_IN_LANGUAGE, inputs="tokens"),
     Network("language model with tied head", lambda: of.Language(tied=True), IN_LANGUAGE,
             {"token and 3 more · norm": 1}, GELU, MIXED_IN_LANGUAGE, inputs="tokens"),
+    Network("vision transformer", of.Vision, {
+        f"{LAYER}.norm1 → {LAYER}.self_attn": WIDTH, **IN_LAYER, f"{LAYER}.norm2 → {LAYER}.linear1": WIDTH,
+        f"{LAYER}.linear1 → {LAYER}.linear2": HIDDEN}, {"patches and 4 more → head": 1}, mixed=IN_LAYER),
     Network("transformer of the package", lambda: language_model("layer"), {
         **OF_PACKAGE, f"blocks.0.attention_norm → {QKV}": WIDTH, "blocks.0.hidden_norm → blocks.0.hidden.0": WIDTH,
         "norm → out": WIDTH}, {"token and 3 more → blocks.0.attention_norm and 2 more": 1}, mixed=MIXED_OF_PACKAGE,

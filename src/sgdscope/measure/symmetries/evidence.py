@@ -106,6 +106,7 @@ def collect(risk: Risk, evidence: Sequence[Evidence], samples: Sequence[Batch]) 
         for part in each.candidate.parts:
             if _is_plain(part):
                 layouts.setdefault(part.name, {})[part.view, part.unit_dims] = part
+    buffer: dict[tuple[torch.dtype, torch.device], Tensor] = {}
     for seed, sample in enumerate(samples):
         _, vector = risk.gradient(sample, seed=seed)
         gradient = dict(zip(risk.names, vector, strict=True))
@@ -114,12 +115,22 @@ def collect(risk: Risk, evidence: Sequence[Evidence], samples: Sequence[Batch]) 
             each.look(theta, gradient)
         sums: Sums = {}
         for name, parts in layouts.items():
-            product = gradient[name].mul_(theta[name])
+            product = torch.mul(
+                theta[name], gradient[name], out=_like(theta[name], buffer)
+            )  # gradients may share memory
             signed = {layout: _collapsed(part, product) for layout, part in parts.items()}
             product.abs_()
             sums[name] = {layout: (signed[layout], _collapsed(part, product)) for layout, part in parts.items()}
         for each in listening:
             each.add(sums)
+
+
+def _like(parameter: Tensor, buffer: dict[tuple[torch.dtype, torch.device], Tensor]) -> Tensor:
+    """Memory for a tensor like the parameter, the same every time: to ask for new one takes longer than to use it."""
+    key = parameter.dtype, parameter.device
+    if key not in buffer or buffer[key].numel() < parameter.numel():
+        buffer[key] = torch.empty(parameter.numel(), dtype=key[0], device=key[1])
+    return buffer[key][: parameter.numel()].view(parameter.shape)
 
 
 def _collapsed(part: Part, product: Tensor) -> Tensor:

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from sgdscope.measure.symmetries.book import Book, Leaf
 from sgdscope.measure.symmetries.call import Call
-from sgdscope.measure.symmetries.exponents import Terms, at_first, combined, compact, difference, scaled
+from sgdscope.measure.symmetries.exponents import (
+    ZERO,
+    Equations,
+    Terms,
+    at_first,
+    combined,
+    compact,
+    compressed,
+    difference,
+    scaled,
+)
 
 LOCAL = (
     "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d "
@@ -166,12 +176,34 @@ def local(book: Book, call: Call) -> None:
 
 
 def padded(book: Book, call: Call) -> None:
-    """With zeros, which have any scale; another number has none."""
-    terms = book.terms(call.first)
+    """With zeros, which have any exponents; another number has none. A negative width crops."""
+    terms, widths = book.terms(call.first), call["pad"]
     if call["value"] != 0:
         book.equations.vanish(terms)
-    first = book.same_along(terms, range(-(len(call["pad"]) // 2), 0))
-    book.put(call.out, tuple((c, labels.expand(call.out.shape)) for c, labels in first))
+    for step in range(len(widths) // 2):
+        dim, (before, after) = call.first.dim() - 1 - step, widths[2 * step : 2 * step + 2]
+        terms = tuple(
+            (c, _widened(labels, dim, before, after, book.equations if number == 0 else None))
+            for number, (c, labels) in enumerate(terms)
+        )  # fmt: skip
+    book.put(call.out, terms)
+
+
+def _widened(labels: Tensor, dim: int, before: int, after: int, equations: Equations | None) -> Tensor:
+    """Labels with more indices along a dimension: the same if they are all the same, else new ones (or none)."""
+    first = max(-before, 0)
+    labels = labels.narrow(dim, first, labels.shape[dim] - first - max(-after, 0))
+    if labels.shape[dim] == 1 or labels.stride(dim) == 0:
+        shape = list(labels.shape)
+        shape[dim] += max(before, 0) + max(after, 0)
+        return labels.expand(shape)
+
+    def new(width: int) -> Tensor:
+        unknowns = equations.fresh(width) if equations else torch.full((width,), ZERO)
+        shape = [width if d == dim else n for d, n in enumerate(labels.shape)]
+        return unknowns.reshape(-1, *[1] * (labels.dim() - 1 - dim)).expand(shape)
+
+    return compressed(torch.cat([new(max(before, 0)), labels, new(max(after, 0))], dim))
 
 
 LAYERS = {
