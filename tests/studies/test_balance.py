@@ -74,6 +74,11 @@ def as_theory_says(cell):
         return {"rate": estimate(4 * (1 - temperature_of(s) / limit.value))}
     if kind == "exponent":
         return {"exponent": estimate(1 / (2 * s["ratio"]) - 0.5)}
+    if kind == "diagram":
+        limit = phases.discrete_limit(math.sqrt(s["noise_variance"]))
+        critical = stationary.critical_temperature(noise_of(s)).value
+        shares = [temperature / critical for temperature in s["temperatures"]]
+        return {"exponents": [estimate(1 / (2 * at) - 0.5 if at < 1 / 3 else limit - at) for at in shares]}
     if kind == "tail":
         law = stationary.DiagonalLaw(noise_of(s), s["temperature"], 1)
         return {"beyond": [estimate(1 - float(law.cdf(place)), 1e-9) for place in s["beyond"]]}
@@ -102,7 +107,8 @@ def study():
     "traces of the noise of both layers meet", "ends at the noise equilibrium", "stationary law of its depth",
     "as steep as the whole law", "vanishes at the critical temperature", "learns nothing", "fluctuation inversion",
     "vanishes at 0 below T_c / 3", "E ln |1 + 2 lr m̄| = 0", "no critical temperature", "a metastable state",
-    "the rate of the differential equation", "four times the batch", "from the wrong sign", "the exponential of γ /",
+    "the rate of the differential equation", "four times the batch", "divided as it is measured",
+    "from the wrong sign", "the exponential of γ /",
 ])  # fmt: skip
 def test_in_a_world_of_the_corrected_laws(study, words):
     assert set(outcomes(study, words)) == {"agrees"}
@@ -183,7 +189,7 @@ def test_where_a_line_is_zero_and_a_parabola_highest():
 @pytest.mark.slow
 def test_the_page_has_its_figures(study, tmp_path):
     page = study.write(tmp_path).read_text()
-    assert page.count("<figure>") == 4
+    assert page.count("<figure>") == 5
     assert not re.search(r"\bnan\b", page)
 
 
@@ -201,7 +207,8 @@ def test_carried_out_on_few_replicas(tmp_path):
     """Statistics too poor to decide much: that nothing fails and all is judged."""
     tiny = replace(
         Balance.of_size("toy"), pairs=50, laws=((0, 1.0, 0.02), (1, 1.0, 0.02), (1, 900.0, -0.7)), samples=500,
-        ratios=(0.3, 0.5, 0.6, 0.7, 1.3), along=64, kicks=1000, runs=100, relu=(20, 400, 1), units=(16, 600), forks=40,
+        ratios=(0.3, 0.5, 0.6, 0.7, 1.3), along=64, kicks=1000, runs=100, deviations=(8.0, 32.0),
+        relu=(20, 400, 1), units=(16, 600), forks=40,
         crossings=((9.0, 0.01),), collapse=(0.36, 4.0, 0.005, 10_000, 800),
     )  # fmt: skip
     found = carry_out(tiny, tmp_path, executor=0)

@@ -153,6 +153,16 @@ def growth(settings: Settings, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def exponents(settings: Settings, folder: Path) -> dict[str, Any]:
+    """`growth` at each of the ``temperatures``, for the time ``time`` / E[xy]: exponents of P(v < x) near 0."""
+    found = []
+    for temperature in settings["temperatures"]:
+        lr = temperature * settings["batch_size"]
+        steps = math.ceil(settings["time"] / (lr * settings["slope"] * settings["input_variance"]))
+        found.append(growth({**settings, "lr": lr, "steps": steps}, folder)["exponent"])
+    return {"exponents": found}
+
+
 def tail(settings: Settings, folder: Path) -> dict[str, Any]:
     """Shares of time that the weight of the differential equation spends beyond each of the ``beyond``, two layers."""
     noise = DiagonalNoise.gaussian(settings["slope"], settings["noise_variance"], settings["input_variance"])

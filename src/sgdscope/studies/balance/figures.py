@@ -10,10 +10,10 @@ import numpy as np
 
 from sgdscope.cells import Results
 from sgdscope.estimate import Estimate
-from sgdscope.picture import Line, Mark, Picture, Points, Role
+from sgdscope.picture import Field, Line, Mark, Picture, Points, Role
 from sgdscope.studies.balance.claims import charges
 from sgdscope.studies.balance.claims.laws import law_of, reweighted
-from sgdscope.studies.balance.claims.phases import share_of_critical
+from sgdscope.studies.balance.claims.phases import discrete_limit, share_of_critical
 from sgdscope.studies.balance.claims.sources import noise_of, settings_of
 from sgdscope.studies.recipe import Figure
 from sgdscope.theory import stationary
@@ -27,7 +27,8 @@ _GROUPED = 20
 
 def figures(study: Balance, results: Results) -> Sequence[Figure]:
     """All of them."""
-    return [_charges(results), _traces(study, results), _densities(study, results), _phases(study, results)]
+    return [_charges(results), _traces(study, results), _densities(study, results), _phases(study, results),
+            _diagram(study, results)]  # fmt: skip
 
 
 def _charges(results: Results) -> Figure:
@@ -128,3 +129,31 @@ def _phases(study: Balance, results: Results) -> Figure:
             shapes.append(Mark(stationary.fluctuation_peak(noise).temperature.value / critical, "peak", "first"))
         pictures.append(Picture(title, "T / T_c", up, shapes))
     return Figure("phases", tuple(pictures), "Two layers, noise variance 900, batch size 1; T_c = β₂ / α₃ from theory.")
+
+
+def _diagram(study: Balance, results: Results) -> Figure:
+    columns, rows = (_borders(np.array(places)) for places in (np.log(study.deviations), study.levels))
+    values = np.array([
+        [float(Estimate.from_row(row)) for row in results[f"diagram-{deviation:g}"]["exponents"]]
+        for deviation in study.deviations
+    ]).T  # fmt: skip
+    sigma = np.exp(columns)
+    ends = np.array([sigma[0], sigma[-1]])
+    grid = np.geomspace(study.deviations[0], study.deviations[-1], 20)
+    shapes: list[Any] = [
+        Field(sigma, rows, values, (-1e9, 0.0, 1.0, 1e9), ("I: all mass at 0", "II: density diverges at 0", "III: density vanishes at 0")),
+        Line(ends, [1.0, 1.0], "T_c", "ink"), Line(ends, [1 / 3, 1 / 3], "T_c / 3", "ink", dashed=True),
+        Line(grid, [discrete_limit(float(at)) for at in grid], "T_c of real steps", "second"),
+    ]  # fmt: skip
+    picture = Picture("Phases of two layers, as measured close to 0", "σ of the targets", "T / T_c", shapes,
+                      log_across=True, span_across=(float(sigma[0]), float(sigma[-1])),
+                      span_up=(float(rows[0]), float(rows[-1])))  # fmt: skip
+    caption = "Shades: by the measured growth of ln v near 0, batch size 1. Lines: theory of the equation and of steps."
+    return Figure("diagram", (picture,), caption)
+
+
+def _borders(places: np.ndarray) -> np.ndarray:
+    """Borders of cells around ascending places."""
+    middle = (places[1:] + places[:-1]) / 2
+    found: np.ndarray = np.concatenate([[2 * places[0] - middle[0]], middle, [2 * places[-1] - middle[-1]]])
+    return found

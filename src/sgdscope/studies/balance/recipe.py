@@ -32,6 +32,8 @@ class Balance(Recipe):
         samples: replicas of those.
         ratios: T / T_c of the way to the critical temperature, ascending; the mean is extrapolated from those above ½.
         along: replicas of those.
+        deviations: σ of the targets, columns of the phase diagram, ascending.
+        levels: T / T_c, rows of the phase diagram, ascending.
         batches: batch sizes at which the threshold of real steps is looked for, noise variance 2500.
         kicks: replicas of those.
         tails: noise variances of the equation whose tail is followed.
@@ -61,6 +63,8 @@ class Balance(Recipe):
     samples: int = 20_000
     ratios: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.3)
     along: int = 2000
+    deviations: tuple[float, ...] = (6.0, 10.0, 18.0, 32.0)
+    levels: tuple[float, ...] = (0.15, 0.25, 0.42, 0.6, 0.8, 0.95, 1.05, 1.2)
     batches: tuple[int, ...] = (64,)
     kicks: int = 20_000
     tails: tuple[float, ...] = ()
@@ -90,6 +94,8 @@ class Balance(Recipe):
             "networks": tuple(networks),
             "laws": (*cls.laws, (1, 100.0, 0.002), (2, 9.0, 0.001)),
             "ratios": (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.85, 1.3),
+            "deviations": (6.0, 8.0, 11.0, 16.0, 22.0, 32.0, 45.0),
+            "levels": (0.1, 0.2, 0.28, 0.38, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.03, 1.1, 1.2),
             "batches": (16, 64), "tails": (1.0, 0.1), "relu": (200, 8000, 2), "forks": 1000,
             "units": (256, 12_000),
             "collapse": (0.36, 4.0, 0.005, 78_000, 4000),
@@ -107,7 +113,7 @@ class Balance(Recipe):
     def cells(self) -> Sequence[Cell]:
         """Long ensembles first."""
         return [*self._phases(), *self._sparse(), *self._laws(), *self._tails(), *self._relu(), *self._networks(),
-                *self._charges(), *self._growth()]  # fmt: skip
+                *self._charges(), *self._growth(), *self._diagram()]  # fmt: skip
 
     def _settings(self, replicas: int, **changes: Any) -> dict[str, Any]:
         found = {
@@ -204,6 +210,14 @@ class Balance(Recipe):
             lr = self.temperature(STRONG, -ratio)
             yield Cell(f"exponent-{ratio:g}", f"{DIAGONAL}:growth", self._settings(
                 self.kicks, noise_variance=STRONG, lr=lr, start=[1e-24], steps=int(2 / lr), ratio=ratio,
+            ))  # fmt: skip
+
+    def _diagram(self) -> Iterator[Cell]:
+        for deviation in self.deviations:
+            variance = deviation**2
+            yield Cell(f"diagram-{deviation:g}", f"{DIAGONAL}:exponents", self._settings(
+                self.kicks // 4, noise_variance=variance, start=[1e-24], time=2.0,
+                temperatures=[self.temperature(variance, -level) for level in self.levels],
             ))  # fmt: skip
 
     def _relu(self) -> Iterator[Cell]:

@@ -102,7 +102,50 @@ def claims(study: Balance) -> Iterator[Claim]:
 
     yield Claim("the density vanishes at 0 below T_c / 3 and diverges above: P(v < x) ~ x^θ with θ = 1 there",
                 f"{LAW}, section 4.2", diverges, "steps of finite size", "T_c / (2 T) − 1 / 2")  # fmt: skip
+    yield from _diagram(study)
     yield from _thresholds(study)
+
+
+def phase(exponent: float) -> str:
+    """Which phase it is, by the exponent of P(v < x) near 0."""
+    return "I" if exponent < 0 else "II" if exponent < 1 else "III"
+
+
+def discrete_limit(deviation: float) -> float:
+    """T of no growth / T_c for steps of single samples, at this σ of the targets."""
+    noise = stationary.DiagonalNoise.gaussian(1.0, deviation**2)
+    limit = stationary.gaussian_discrete_critical_temperature(1.0, deviation**2, batch_size=1).value
+    return limit / noise.critical_temperature()
+
+
+def _diagram(study: Balance) -> Iterator[Claim]:
+    def share(results: Results, discrete: bool, deviations: Sequence[float]) -> Estimate:
+        hits = []
+        for deviation in deviations:
+            name = f"diagram-{deviation:g}"
+            settings = settings_of(results, name)
+            for temperature, row in zip(settings["temperatures"], results[name]["exponents"], strict=True):
+                expected = stationary.regime(noise_of(settings), temperature).label.rstrip("ab")
+                if discrete and expected != "III":
+                    expected = "I" if temperature / critical(results, name) > discrete_limit(deviation) else "II"
+                hits.append(phase(float(Estimate.from_row(row))) == expected)
+        return Estimate("share of cells in the phase of theory", float(np.mean(hits)), 0.0, count=len(hits))
+
+    strong = [deviation for deviation in study.deviations if deviation >= 30]
+    if strong:
+
+        def continuous(results: Results) -> Iterator[Verdict]:
+            yield compare(share(results, False, strong), 0.95, claim="strong noise, σ ≥ 30", relation="above")
+            yield compare(share(results, False, study.deviations), 0.95, claim="all noise", relation="above")
+
+        yield Claim("in the plane of noise and temperature, phases change at T_c and T_c / 3", f"{LAW}, Fig. 4",
+                    continuous, "steps of finite size move T_c where noise is weak and steps are large")  # fmt: skip
+
+    def discrete(results: Results) -> Verdict:
+        return compare(share(results, True, study.deviations), 0.95, claim=stated, relation="above")
+
+    stated = "with T_c of real steps the plane is divided as it is measured"
+    yield Claim(stated, HERE, discrete, "T_c / 3 moves too")
 
 
 def _thresholds(study: Balance) -> Iterator[Claim]:
