@@ -33,7 +33,6 @@ def path(settings: Settings, folder: Path) -> dict[str, Any]:
     training = ready(settings)
     warm, span, stride = settings["warm"], settings["span"], settings["stride"]
     points = followed(training, warm, span, stride)
-    points.insert(len(points) - 1, _one_step_before(settings))
     config = training.config
     assert config.lr is not None
     assert config.batch_size is not None
@@ -55,13 +54,6 @@ def path(settings: Settings, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     found["half"] = half.verdict.measured
     return found
-
-
-def _one_step_before(settings: Settings) -> Point:
-    """The last weights but one: the same path again, without its last step."""
-    training = ready(settings)
-    walk(training, settings["warm"] + settings["span"] - 1)
-    return point(training)
 
 
 def _averages(training: Training, points: list[Point], settings: Settings) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Averaging(Recipe):
     """Is the loss of a fixed batch quadratic along the path, and can averages stand for schedules?
 
     Attributes:
-        networks: each a mapping of name, ``config`` and ``label_noise``.
+        networks: each a mapping of name, ``config``, ``label_noise``, and ``warm`` where it is not that of all.
         norms: networks with BatchNorm, whose statistics averages must get right.
         warm, span, stride: steps until a network has settled, steps followed from there, and between points kept.
         chord: length in steps of the chord along which a batch is followed.
@@ -86,8 +86,9 @@ class Averaging(Recipe):
                 for kind in ("none", "batch"):
                     config = image | model | {"data": data, "norm": kind}
                     label = f"{data}, {model['model']}" + (" with BatchNorm" if kind == "batch" else "")
-                    networks.append({"name": label, "config": config, "label_noise": 0.0})
-        large: dict[str, Any] = {"seeds": 4, "warm": 6000}
+                    warm = {} if size == "paper" else {"warm": 2000}  # minutes instead of a quarter of an hour
+                    networks.append({"name": label, "config": config, "label_noise": 0.0, **warm})
+        large: dict[str, Any] = {"seeds": 3, "warm": 6000}
         if size == "paper":
             large = {"warm": 20_000, "span": 10_000, "stride": 100, "chord": 5000, "gaps": (100, 1000, 5000),
                      "windows": (1000, 5000), "decays": (0.999,), "seeds": 8}  # fmt: skip
@@ -110,7 +111,8 @@ class Averaging(Recipe):
         sizes = {"span": self.span, "stride": self.stride, "chord": self.chord, "windows": list(self.windows),
                  "decays": list(self.decays)}  # fmt: skip
         for number, seed, settings in self._runs(self.networks):
-            settled = settings | sizes | {"warm": self.warm, "gaps": list(self.gaps), "when": "settled"}
+            warm = self.networks[number].get("warm", self.warm)
+            settled = settings | sizes | {"warm": warm, "gaps": list(self.gaps), "when": "settled"}
             yield Cell(f"path-{number}-{seed}", f"{CELLS}:path", settled)
             if number == 0:
                 short, gap = self.early

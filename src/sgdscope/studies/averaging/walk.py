@@ -51,12 +51,17 @@ def point(training: Training) -> Point:
 
 
 def followed(training: Training, warm: int, span: int, stride: int) -> list[Point]:
-    """Weights after `warm` steps and every `stride` steps of the `span` that follow; the last but one step too."""
+    """Weights after `warm` steps and every `stride` steps of the `span` that follow; before the last, the last but one.
+
+    Raises ValueError for strides of one step, among which the last but one would be met twice.
+    """
+    if stride < 2:
+        raise ValueError(f"expected a stride of at least 2 steps, got {stride}")
     walk(training, warm)
     points = [point(training)]
 
     def seen(step: int) -> None:
-        if (step - warm) % stride == 0:
+        if (step - warm) % stride == 0 or step == warm + span - 1:
             points.append(point(training))
 
     walk(training, span, first=warm, seen=seen)
