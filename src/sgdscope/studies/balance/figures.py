@@ -86,7 +86,7 @@ def _densities(study: Balance, results: Results) -> Figure:
         name = study.law_name(*case)
         law = law_of(results, name)
         grid = np.linspace(float(law.quantile(0.002)), float(law.quantile(0.995)), 200)
-        shapes.append(Line(grid, law.density(grid), f"depth {case[0]}", role))
+        shapes.append(Line(grid, law.density(grid), f"depth {case[0]}, T = {law.temperature:g}", role))
         shapes.append(Points(*_density(np.array(results[name]["quantiles"])), None, "", role))
     pictures = [Picture("Densities of the weight by depth", "weight v", "density", shapes)]
     hot = [case for case in study.laws if case[0] == 1 and case[2] < 0]
@@ -140,8 +140,9 @@ def _diagram(study: Balance, results: Results) -> Figure:
     sigma = np.exp(columns)
     ends = np.array([sigma[0], sigma[-1]])
     grid = np.geomspace(study.deviations[0], study.deviations[-1], 20)
+    labels = ("I: all mass at 0", "II: density diverges at 0", "III: density vanishes at 0")
     shapes: list[Any] = [
-        Field(sigma, rows, values, (-1e9, 0.0, 1.0, 1e9), ("I: all mass at 0", "II: density diverges at 0", "III: density vanishes at 0")),
+        Field(sigma, rows, values, (-1e9, 0.0, 1.0, 1e9), labels),
         Line(ends, [1.0, 1.0], "T_c", "ink"), Line(ends, [1 / 3, 1 / 3], "T_c / 3", "ink", dashed=True),
         Line(grid, [discrete_limit(float(at)) for at in grid], "T_c of real steps", "second"),
     ]  # fmt: skip
