@@ -102,6 +102,8 @@ def test_carried_out_it_writes_everything_and_is_read_back(tmp_path):
     assert "All on the line." in page
     assert page.count("<svg") == 2
     assert (tmp_path / "findings.md").read_text().count("\n| ") == 5
+    assert "![Twice](doubling-twice.svg)" in (tmp_path / "findings.md").read_text()
+    assert (tmp_path / "doubling-twice.svg").read_text().startswith("<?xml")
     kept = json.loads((tmp_path / "findings.json").read_text())
     assert [f["outcome"] for f in kept["findings"]] == ["agrees", "agrees", "unassessed"]
     assert "sgdscope study doubling --size toy" in page

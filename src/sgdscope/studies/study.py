@@ -101,13 +101,23 @@ class Study:
         """The findings as a page of Markdown, with the command that makes it."""
         lines = [f"# {self.recipe.title}", "", self.recipe.paper, "", f"Made by `{self.command}`. {self.headline}.", "",
                  "| claim | source | predicted | measured | verdict |", "| --- | --- | --- | --- | --- |"]  # fmt: skip
+        said = None
         for f in self.findings:
-            claim = f.claim.statement + (f": {f.of}" if f.of else "")
+            again, said = f.claim is said, f.claim
+            claim = f.of if again else f.claim.statement + (f": {f.of}" if f.of else "")
             outcome = f.verdict.outcome + (f" ({f.remark})" if f.remark else "")
-            cells = (claim, f.verdict.source, f.equation, f.measured, outcome)
+            source = "" if again else f.verdict.source
+            cells = (claim, source, f.equation, f.measured, outcome)
             lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+        for figure in self.figures:
+            title = "; ".join(picture.title for picture in figure.pictures)
+            lines += ["", f"![{title}]({self._drawing(figure)})", "", figure.caption]
         lines += [""] + [f"- {note}" for note in self.notes]
         return "\n".join(lines).rstrip() + "\n"
+
+    def _drawing(self, figure: Figure) -> str:
+        """Name of the file of a figure."""
+        return f"{self.recipe.name}-{figure.name}.svg"
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the cells, as plain JSON types."""
@@ -117,10 +127,11 @@ class Study:
                 "settings": settings, "findings": findings, "notes": self.notes}  # fmt: skip
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``findings.json``, ``findings.md`` and ``report.html``; returns the page's path.
+        """Write ``findings.json``, ``findings.md`` with its figures, and ``report.html``; returns the page's path.
 
         Raises RecordsError if they cannot be written.
         """
+        from sgdscope.report.draw import save
         from sgdscope.report.study_page import write_study
 
         folder = Path(folder)
@@ -128,6 +139,8 @@ class Study:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "findings.json", self.to_json())
             (folder / "findings.md").write_text(self.markdown(), encoding="utf-8")
+            for figure in self.figures:
+                save(figure.pictures, folder / self._drawing(figure))
         except OSError as error:
             raise RecordsError(f"cannot write in {folder}: {error.strerror or error}") from error
         return write_study(folder / "report.html", self.page())
