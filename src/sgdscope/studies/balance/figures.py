@@ -10,10 +10,10 @@ import numpy as np
 
 from sgdscope.cells import Results
 from sgdscope.estimate import Estimate
-from sgdscope.picture import Field, Line, Mark, Picture, Points, Role
+from sgdscope.picture import Line, Mark, Picture, Points, Role
 from sgdscope.studies.balance.claims import charges
 from sgdscope.studies.balance.claims.laws import law_of, reweighted
-from sgdscope.studies.balance.claims.phases import discrete_limit, share_of_critical
+from sgdscope.studies.balance.claims.phases import discrete_limit, phase, share_of_critical
 from sgdscope.studies.balance.claims.sources import noise_of, settings_of
 from sgdscope.studies.recipe import Figure
 from sgdscope.theory import stationary
@@ -127,34 +127,32 @@ def _phases(study: Balance, results: Results) -> Figure:
         ]  # fmt: skip
         if key == "variance":
             shapes.append(Mark(stationary.fluctuation_peak(noise).temperature.value / critical, "peak", "first"))
-        pictures.append(Picture(title, "T / T_c", up, shapes))
+        top = 1.2 * max(line)  # names of marks stand above the curve
+        pictures.append(Picture(title, "T / T_c", up, shapes, span_up=(-0.03 * top, top)))
     return Figure("phases", tuple(pictures), "Two layers, noise variance 900, batch size 1; T_c = β₂ / α₃ from theory.")
 
 
 def _diagram(study: Balance, results: Results) -> Figure:
-    columns, rows = (_borders(np.array(places)) for places in (np.log(study.deviations), study.levels))
-    values = np.array([
-        [float(Estimate.from_row(row)) for row in results[f"diagram-{deviation:g}"]["exponents"]]
-        for deviation in study.deviations
-    ]).T  # fmt: skip
-    sigma = np.exp(columns)
-    ends = np.array([sigma[0], sigma[-1]])
-    grid = np.geomspace(study.deviations[0], study.deviations[-1], 20)
-    labels = ("I: all mass at 0", "II: density diverges at 0", "III: density vanishes at 0")
-    shapes: list[Any] = [
-        Field(sigma, rows, values, (-1e9, 0.0, 1.0, 1e9), labels),
-        Line(ends, [1.0, 1.0], "T_c", "ink"), Line(ends, [1 / 3, 1 / 3], "T_c / 3", "ink", dashed=True),
-        Line(grid, [discrete_limit(float(at)) for at in grid], "T_c of real steps", "second"),
+    kinds: tuple[tuple[str, str, Role], ...] = (
+        ("I", "I: all mass at 0", "third"), ("II", "II: density diverges at 0", "second"),
+        ("III", "III: density vanishes at 0", "first"),
+    )  # fmt: skip
+    found = [
+        (deviation, level, phase(float(Estimate.from_row(row)))) for deviation in study.deviations
+        for level, row in zip(study.levels, results[f"diagram-{deviation:g}"]["exponents"], strict=True)
     ]  # fmt: skip
-    picture = Picture("Phases of two layers, as measured close to 0", "σ of the targets", "T / T_c", shapes,
-                      log_across=True, span_across=(float(sigma[0]), float(sigma[-1])),
-                      span_up=(float(rows[0]), float(rows[-1])))  # fmt: skip
-    caption = "Shades: by the measured growth of ln v near 0, batch size 1. Lines: theory of the equation and of steps."
+    grid = np.geomspace(study.deviations[0], study.deviations[-1], 30)
+    shapes: list[Any] = [
+        Line(grid, np.ones(30), "T_c", "ink"), Line(grid, np.full(30, 1 / 3), "T_c / 3", "ink", dashed=True),
+        Line(grid, [discrete_limit(float(at)) for at in grid], "T_c of real steps", "soft"),
+    ]  # fmt: skip
+    for kind, label, role in kinds:
+        places = [(deviation, level) for deviation, level, what in found if what == kind]
+        if places:
+            across, up = np.array(places).T
+            shapes.append(Points(across, up, None, label, role))
+    picture = Picture(
+        "Phases of two layers, as measured close to 0", "σ of the targets", "T / T_c", shapes, log_across=True
+    )
+    caption = "Points: by the measured growth of ln v near 0, batch size 1. Lines: theory of the equation and of steps."
     return Figure("diagram", (picture,), caption)
-
-
-def _borders(places: np.ndarray) -> np.ndarray:
-    """Borders of cells around ascending places."""
-    middle = (places[1:] + places[:-1]) / 2
-    found: np.ndarray = np.concatenate([[2 * places[0] - middle[0]], middle, [2 * places[-1] - middle[-1]]])
-    return found
