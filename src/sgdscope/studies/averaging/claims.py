@@ -44,7 +44,7 @@ def _of_networks(
     def judge(results: Results) -> Iterator[Verdict]:
         for each in study.networks:
             measured = over_seeds(results, each["name"], "settled", read, name)
-            yield compare(measured, predicted, claim=each["name"], scope=f"{study.seeds} seeds", **how)
+            yield compare(measured, predicted, claim=each["name"], scope=f"{measured.count} seeds", **how)
 
     return judge
 

@@ -59,7 +59,7 @@ def _gaps(study: Averaging, results: Results) -> Figure:
                              _points(x, measured, "measured")]  # fmt: skip
         pictures.append(Picture(f"Gain of two points against their distance: {each['name']}", "steps apart",
                                 "drop below their mean loss", shapes, log_across=True))  # fmt: skip
-    return Figure("gaps", tuple(pictures), f"Means over {study.seeds} seeds, with standard errors.")
+    return Figure("gaps", tuple(pictures), "Means over seeds, with standard errors.")
 
 
 def _modes(study: Averaging, results: Results) -> Figure:

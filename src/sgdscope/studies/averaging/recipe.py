@@ -31,7 +31,8 @@ class Averaging(Recipe):
     """Is the loss of a fixed batch quadratic along the path, and can averages stand for schedules?
 
     Attributes:
-        networks: each a mapping of name, ``config``, ``label_noise``, and ``warm`` where it is not that of all.
+        networks: each a mapping of name, ``config``, ``label_noise``, and of ``warm`` and ``seeds`` where they are not
+            those of all.
         norms: networks with BatchNorm, whose statistics averages must get right.
         warm, span, stride: steps until a network has settled, steps followed from there, and between points kept.
         chord: length in steps of the chord along which a batch is followed.
@@ -78,15 +79,17 @@ class Averaging(Recipe):
             return cls(size=size, data_dir=data_dir, seed=seed, norms=(norm,), seeds=2)
         networks = list(cls.networks)
         if data_dir is not None:
-            image = {"data_dir": str(data_dir), "subset": 4096, "loss": "cross-entropy", "batch_size": 32,
-                     "sampling": "replacement", "lr": 0.05}  # fmt: skip
+            image = {
+                "data_dir": str(data_dir), "subset": 8192 if size == "paper" else 1024, "loss": "cross-entropy",
+                "batch_size": 32, "sampling": "replacement", "lr": 0.05,
+            }  # fmt: skip
             model = {"model": "cnn", "width": 16} if size == "small" else {"model": "resnet", "width": 16}
             names = ("fashion-mnist",) if size == "small" else ("fashion-mnist", "cifar10")
             for data in names:
                 for kind in ("none", "batch"):
                     config = image | model | {"data": data, "norm": kind}
                     label = f"{data}, {model['model']}" + (" with BatchNorm" if kind == "batch" else "")
-                    warm = {} if size == "paper" else {"warm": 2000}  # minutes instead of a quarter of an hour
+                    warm = {} if size == "paper" else {"warm": 2000, "seeds": 2}  # minutes, not an hour
                     networks.append({"name": label, "config": config, "label_noise": 0.0, **warm})
         large: dict[str, Any] = {"seeds": 3, "warm": 6000}
         if size == "paper":
@@ -101,7 +104,7 @@ class Averaging(Recipe):
 
     def _runs(self, networks: Sequence[Network]) -> Iterator[tuple[int, int, dict[str, Any]]]:
         for number, each in enumerate(networks):
-            for seed in range(self.seed, self.seed + self.seeds):
+            for seed in range(self.seed, self.seed + each.get("seeds", self.seeds)):
                 yield number, seed, {
                     "config": {**each["config"], "seed": seed}, "label_noise": each["label_noise"],
                     "network": each["name"], "of_seed": seed,
