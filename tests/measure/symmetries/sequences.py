@@ -127,7 +127,8 @@ SEQUENCES = [
           {"0 → 2": HIDDEN}, rejected={"0": "the gate of glu"}),
     plain("softplus", lambda: nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.Softplus(), nn.Linear(HIDDEN, CLASSES)),
           rejected={"0 → 2": "Softplus is not homogeneous"}),
-    plain("recurrent", Recurrent, {"inner → cell": HIDDEN}, rejected={"cell · itself": "sigmoid"}),
+    plain("recurrent", Recurrent, {"inner → cell": HIDDEN}, rejected={
+        "cell · itself": "sigmoid", "cell": "tied", "cell → cell and 1 more": "sigmoid"}),
     Network("embedding and norm", lambda: nn.Sequential(
         nn.Embedding(TOKENS, WIDTH), nn.RMSNorm(WIDTH, eps=1e-5), nn.Linear(WIDTH, TOKENS)),
         {"1 → 2": WIDTH}, {"0 → 1": 1}, inputs="tokens"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.measure.symmetries.architectures import ARCHITECTURES
 from tests.measure.symmetries.networks import NETWORKS, Network
 from tests.measure.symmetries.sequences import SEQUENCES
 
@@ -25,7 +26,7 @@ ZERO = 1e-9
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "network", [n for n in (*NETWORKS, *SEQUENCES) if n.name not in LEFT_OUT], ids=lambda n: n.name
+    "network", [n for n in (*NETWORKS, *SEQUENCES, *ARCHITECTURES) if n.name not in LEFT_OUT], ids=lambda n: n.name
 )
 def test_as_many_as_gradients_allow(network: Network):
     risk = network.risk()

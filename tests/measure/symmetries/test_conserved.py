@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.measure.symmetries.architectures import ARCHITECTURES
 from tests.measure.symmetries.networks import NETWORKS
 from tests.measure.symmetries.sequences import SEQUENCES
 from torch import nn
@@ -13,8 +14,8 @@ from sgdscope import measure
 from sgdscope.risk import Risk
 from sgdscope.theory.balance import two_layer
 
-EXACT = [n for n in (*NETWORKS, *SEQUENCES) if n.exact]
-MIXED = [n for n in (*NETWORKS, *SEQUENCES) if n.mixed]
+EXACT = [n for n in (*NETWORKS, *SEQUENCES, *ARCHITECTURES) if n.exact]
+MIXED = [n for n in (*NETWORKS, *SEQUENCES, *ARCHITECTURES) if n.mixed]
 STEPS, LR = 20, 0.05
 
 

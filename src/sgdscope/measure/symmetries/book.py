@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -133,7 +134,7 @@ class Book:
             index, terms = self._once(index, terms)
         self.claims.append(Claim(leaf.name, index, terms, leaf.copied))
         if leaf.name in self.frozen:
-            self.equations.vanish(terms, f"{leaf.name} is frozen")
+            self.equations.vanish(terms, "reason", f"{leaf.name} is frozen")
 
     def _once(self, index: Tensor, terms: Terms) -> tuple[Tensor, Terms]:
         """Each element once; wherever it appears it has the same exponents."""
@@ -158,8 +159,9 @@ class Book:
             self.equations.vanish(difference(known[0], other))
         for leaf in leaves:
             self.claim(replace(leaf, index=leaf.index.expand(tuple(shape))), known[0])
-        if any(not self.knows(o) and o is not self.blank and not _passes(o) for o in operands):
-            self.equations.vanish(known[0])
+        for constant in (o for o in operands if not self.knows(o) and o is not self.blank):
+            if not _has_any_scale(constant):
+                self.equations.vanish(known[0], "small" if is_small(constant) else "always")
         return known[0]
 
     def same_along(self, terms: Terms, dims: Sequence[int]) -> Terms:
@@ -169,8 +171,9 @@ class Book:
         return first
 
     def forgets(self, terms: Terms) -> None:
-        """Note that something, in the module that is running, forgets the scale of what it reads."""
-        self.norms.append((terms, self.modules[-1][0] if self.modules else ""))
+        """Note that a norm, in the module that is running, forgets the scale of what it reads but for its eps."""
+        if self.modules:
+            self.norms.append((terms, self.modules[-1][0]))
 
     def name_of(self, operation: str) -> str:
         """What people call an operation: by the activation module it is in, if it is in one."""
@@ -191,11 +194,11 @@ class Book:
         one, two = _in_order(claim), _in_order(other)
         if _same_places(one, two):
             reason = f"tied: {claim.name} is used more than once"
-            self.equations.vanish(difference(one.terms, two.terms), reason, tie=True)
+            self.equations.vanish(difference(one.terms, two.terms), "tie", reason)
             return True
         if _overlap(claim.index, other.index):
             for each in (claim, other):
-                self.equations.vanish(each.terms, f"tied: {claim.name} is used in more than one layout", tie=True)
+                self.equations.vanish(each.terms, "tie", f"tied: {claim.name} is used in more than one layout")
             return True
         return False
 
@@ -204,16 +207,18 @@ SMALL = 1e-3
 """Constants up to this are added to keep something from zero: a symmetry may hold up to them."""
 
 
-def _passes(constant: object) -> bool:
-    """Whether a constant can be added to numbers of any scale: zero, infinite (a mask), or small."""
+def is_small(constant: object) -> bool:
+    """Whether it is a number that is there to keep something from zero."""
+    if isinstance(constant, Tensor) and constant.dim() == 0 and constant.is_floating_point():
+        constant = float(constant)
+    return isinstance(constant, int | float) and 0 < constant <= SMALL
+
+
+def _has_any_scale(constant: object) -> bool:
+    """Whether λ times it is it: zero, infinite (as in a mask), or both."""
     if isinstance(constant, Tensor):
-        if not constant.is_floating_point():
-            return not bool(constant.any())
-        finite = constant[constant.isfinite()]
-        return not bool(finite.any()) or (constant.dim() == 0 and 0 < float(constant) <= SMALL)
-    return isinstance(constant, int | float) and (
-        constant == 0 or abs(constant) == float("inf") or 0 < constant <= SMALL
-    )
+        return not bool((constant if not constant.is_floating_point() else constant[constant.isfinite()]).any())
+    return isinstance(constant, int | float) and (constant == 0 or math.isinf(constant))
 
 
 def _same_places(one: Claim | Leaf, other: Claim | Leaf) -> bool:

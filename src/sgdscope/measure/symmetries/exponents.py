@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +24,22 @@ Terms = tuple[tuple[float, Tensor], ...]
 """Coefficients, and labels of unknowns in the shape of the tensor; none: the exponent is zero."""
 ZERO = 0
 """The unknown that is zero."""
+Kind = Literal["always", "small", "reason", "tie"]
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Equations Σₖ coefficients[k] · unknown[unknowns[r, k]] = 0, one for each r.
 
-    `reason`: given for those that can be left out, to see what would be a symmetry but for them; `tie`: that it is a
-    parameter that is used more than once.
+    `kind` says whether they can be left out: `always` asked; `small`: but for a small number, such as the eps of a
+    norm; `reason`, `tie`: but for a function or a frozen parameter, or a parameter that is used more than once, which
+    `reason` tells.
     """
 
     coefficients: npt.NDArray[np.float64]
     unknowns: npt.NDArray[np.int64]
+    kind: Kind = "always"
     reason: str = ""
-    tie: bool = False
 
 
 @dataclass
@@ -51,14 +54,14 @@ class Equations:
         self.unknowns += count
         return torch.arange(self.unknowns - count, self.unknowns)
 
-    def vanish(self, terms: Terms, reason: str = "", *, tie: bool = False) -> None:
+    def vanish(self, terms: Terms, kind: Kind = "always", reason: str = "") -> None:
         """Ask that the exponents of all elements be zero."""
         terms = combined(terms)
         if not terms or not terms[0][1].numel():
             return
         coefficients = np.array([c for c, _ in terms])
         for labels in _separated([label for _, label in terms]):
-            self.rows.append(Rows(coefficients, np.unique(labels.numpy(), axis=0), reason, tie))
+            self.rows.append(Rows(coefficients, np.unique(labels.numpy(), axis=0), kind, reason))
 
 
 def scaled(terms: Terms, factor: float) -> Terms:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, vstack
 from torch import Tensor
 
 from sgdscope.measure.symmetries.book import Book
 from sgdscope.measure.symmetries.candidate import Candidate
-from sgdscope.measure.symmetries.exponents import Rows
+from sgdscope.measure.symmetries.exponents import Kind, Rows
 from sgdscope.measure.symmetries.families import Family, columns_of, families_of
 from sgdscope.measure.symmetries.part import Part
 from sgdscope.measure.symmetries.slices import parts_of
-from sgdscope.measure.symmetries.solve import solve
+from sgdscope.measure.symmetries.solve import add, solve
 
 
 def candidates_of(book: Book, parameters: Mapping[str, Tensor]) -> list[Candidate]:
@@ -24,16 +24,21 @@ def candidates_of(book: Book, parameters: Mapping[str, Tensor]) -> list[Candidat
 
     In the order of the run. `parameters`: trainable ones by name.
     """
-    rows, unknowns = book.equations.rows, book.equations.unknowns
-    every = range(len(book.claims))
+    rows, every = book.equations.rows, range(len(book.claims))
     once = [number for number in every if number not in book.repeated]
-    allowed = solve(unknowns, rows)
+
+    def basis(*without: Kind) -> csr_matrix:
+        return solve(book.equations.unknowns, [r for r in rows if r.kind not in without])
+
+    found = [(family, "") for family in families_of(book, parameters, basis(), claims=once)]
+    allowed = basis("small")
+    further = _further(allowed, [r for r in rows if r.kind == "small"])
+    found += [(family, "") for family in families_of(book, parameters, allowed, claims=once, only=further)]
     moved = np.asarray(abs(allowed).sum(1)).ravel() > 0
-    found = [(family, "") for family in families_of(book, parameters, allowed, claims=once)]
-    for tie, claims in ((False, once), (True, every)):
-        asked = [r for r in rows if r.reason and r.tie == tie]
-        if asked:
-            relaxed = solve(unknowns, [r for r in rows if not r.reason or r.tie != tie])
+    kinds: tuple[tuple[Kind, Collection[int]], ...] = (("reason", once), ("tie", every))
+    for kind, claims in kinds:
+        if asked := [r for r in rows if r.kind == kind]:
+            relaxed = basis("small", kind)
             reasons = _reasons(relaxed, asked, moved)
             found += [
                 (family, reasons[int(family.free[0])])
@@ -44,13 +49,38 @@ def candidates_of(book: Book, parameters: Mapping[str, Tensor]) -> list[Candidat
     return _named_apart([_candidate(book, family, reason, parameters) for family, reason in found])
 
 
+def _broken(basis: csr_matrix, rows: Rows) -> csr_matrix:
+    """By equation and column how far the column is from obeying it."""
+    broken = sum(c * basis[rows.unknowns[:, k]] for k, c in enumerate(rows.coefficients))
+    broken.eliminate_zeros()
+    return broken.tocsr()
+
+
+def _further(allowed: csr_matrix, small: Sequence[Rows]) -> list[int]:
+    """Columns that hold up to small numbers only: as many as are independent, those of the fewest unknowns first."""
+    if not small:
+        return []
+    broken = csc_matrix(vstack([_broken(allowed, rows) for rows in small]))
+    size = np.diff(allowed.tocsc().indptr)
+    reduced: dict[int, dict[int, float]] = {}  # by the equation that it was solved for
+    found = []
+    for column in sorted(np.flatnonzero(np.diff(broken.indptr)).tolist(), key=lambda c: (size[c], c)):
+        own = slice(broken.indptr[column], broken.indptr[column + 1])
+        left = dict(zip(broken.indices[own].tolist(), broken.data[own].tolist(), strict=True))
+        while left and (pivot := min(left)) in reduced:
+            add(left, reduced[pivot], -left[pivot])
+        if left:
+            pivot = min(left)
+            reduced[pivot] = {row: value / left[pivot] for row, value in left.items()}
+            found.append(column)
+    return found
+
+
 def _reasons(relaxed: csr_matrix, asked: Sequence[Rows], moved: npt.NDArray[np.bool_]) -> dict[int, str]:
     """By column the first equation it breaks; not of columns all of whose unknowns move in what is allowed."""
     reasons: dict[int, str] = {}
     for rows in asked:
-        broken = sum(c * relaxed[rows.unknowns[:, k]] for k, c in enumerate(rows.coefficients))
-        broken.eliminate_zeros()
-        for column in np.unique(broken.tocoo().col):
+        for column in np.unique(_broken(relaxed, rows).indices):
             reasons.setdefault(int(column), rows.reason)
     columns = relaxed.tocsc()
     support = {c: columns.indices[columns.indptr[c] : columns.indptr[c + 1]] for c in reasons}

@@ -97,14 +97,14 @@ def _eliminated(equations: list[Expression]) -> dict[int, Expression]:
     for equation in equations:
         rest: Expression = {}
         for unknown, coefficient in equation.items():
-            _add(rest, settled.get(unknown, {unknown: 1.0}), coefficient)
+            add(rest, settled.get(unknown, {unknown: 1.0}), coefficient)
         if not rest:
             continue
         pivot = min(rest)
         scale = -1.0 / rest.pop(pivot)
         own = {unknown: scale * c for unknown, c in rest.items()}
         for other in appears.pop(pivot, set()):
-            _add(settled[other], own, settled[other].pop(pivot, 0.0))
+            add(settled[other], own, settled[other].pop(pivot, 0.0))
             for unknown in own:
                 appears.setdefault(unknown, set()).add(other)
         settled[pivot] = own
@@ -113,7 +113,8 @@ def _eliminated(equations: list[Expression]) -> dict[int, Expression]:
     return settled
 
 
-def _add(to: Expression, expression: Expression, factor: float) -> None:
+def add(to: Expression, expression: Expression, factor: float) -> None:
+    """Add a multiple of an expression to another, in place; what cancels is left out."""
     for unknown, coefficient in expression.items():
         total = to.get(unknown, 0.0) + factor * coefficient
         if abs(total) < 1e-9:

@@ -96,7 +96,10 @@ class Watch(TorchDispatchMode):
         if reads.isdisjoint(self._depend):
             return func(*args, **given)
         book = self.book
-        book.blank = _blank(args[0]) if func._schema.is_mutable else None
+        book.blank = None
+        if func._schema.is_mutable and isinstance(args[0], Tensor) and not book.knows(args[0]):
+            book.blank = _blank(args[0])
+            _open(book, args[0])
         output = func(*args, **given)
         rows, claims = len(book.equations.rows), len(book.claims)
         if book.knows_any(list(tensors_of([args, given]))):
@@ -141,5 +144,18 @@ def _memory(tensors: Iterable[Tensor]) -> set[int]:
     return {t.untyped_storage().data_ptr() if t.layout is torch.strided else id(t) for t in tensors}
 
 
-def _blank(tensor: Any) -> Tensor | None:
-    return tensor if isinstance(tensor, Tensor) and not bool(tensor.any()) else None
+def _blank(tensor: Tensor) -> Tensor | None:
+    return None if bool(tensor.any()) else tensor
+
+
+def _open(book: Book, view: Tensor) -> None:
+    """Before something is written into a part of a tensor of zeros, which have any exponents: give it some."""
+    base = view._base
+    if base is None or book.knows(base) or not base.is_contiguous() or bool(base.any()):
+        return
+    with torch.no_grad():
+        own = book.equations.fresh(base[:1].numel()).reshape(base[:1].shape)  # all samples have the same
+        labels = own.expand(base.shape).contiguous()
+        book.put(base, ((1.0, labels),))
+        offset = view.storage_offset() - base.storage_offset()
+        book.put(view, ((1.0, labels.as_strided(view.shape, view.stride(), offset)),))

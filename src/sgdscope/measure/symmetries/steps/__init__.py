@@ -5,10 +5,11 @@ from collections.abc import Callable
 from sgdscope.measure.symmetries.book import Book
 from sgdscope.measure.symmetries.call import Call
 from sgdscope.measure.symmetries.steps.arithmetic import ARITHMETIC, pointwise
-from sgdscope.measure.symmetries.steps.layers import LAYERS
+from sgdscope.measure.symmetries.steps.convolutions import CONVOLUTIONS
 from sgdscope.measure.symmetries.steps.layout import LAYOUT
 from sgdscope.measure.symmetries.steps.norms import NORMS
+from sgdscope.measure.symmetries.steps.products import PRODUCTS
 
-RULES: dict[str, Callable[[Book, Call], None]] = {**LAYOUT, **ARITHMETIC, **LAYERS, **NORMS}
+RULES: dict[str, Callable[[Book, Call], None]] = {**LAYOUT, **ARITHMETIC, **PRODUCTS, **CONVOLUTIONS, **NORMS}
 
 __all__ = ["RULES", "pointwise"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdscope.measure.symmetries.book import SMALL, Book, Leaf
+from sgdscope.measure.symmetries.book import Book, Leaf, is_small
 from sgdscope.measure.symmetries.call import Call
 from sgdscope.measure.symmetries.exponents import combined, scaled
 
@@ -87,16 +87,17 @@ def quotient(book: Book, call: Call) -> None:
 def pointwise(book: Book, call: Call) -> None:
     """A function of every element of one tensor: homogeneous of some degree or not, which is tried on numbers."""
     args, kwargs = call.keyed
-    is_floor = call.name in ("clamp_min", "clamp") and _is_small(call["min"]) and call.given.get("max") is None
+    is_floor = call.name in ("clamp_min", "clamp") and is_small(call["min"]) and call.given.get("max") is None
     if not isinstance(args[0], Tensor) or (len(_tensors(call)) > 1 and not is_floor):
         book.unknown.add(call.name)
         return fixed(book, call)
     terms = book.terms(call.first)
-    if is_floor:  # it keeps a norm from zero
+    if is_floor:
+        book.equations.vanish(terms, "small")
         return book.put(call.out, terms)
     power = degree(lambda z: call.operation(z, *args[1:], **kwargs))
     if power is None:
-        book.equations.vanish(terms, f"{book.name_of(call.name)} is not homogeneous")
+        book.equations.vanish(terms, "reason", f"{book.name_of(call.name)} is not homogeneous")
         power = 1.0
     if call.name not in ("neg", "mul", "div", "positive"):
         book.bent.append(terms)
@@ -137,7 +138,7 @@ def gated(book: Book, call: Call) -> None:
     dim = call.dims()[0]
     terms, half = book.terms(call.first), call.out.shape[dim]
     gate = tuple((c, labels.narrow(dim, half, half)) for c, labels in terms)
-    book.equations.vanish(gate, "the gate of glu is not homogeneous")
+    book.equations.vanish(gate, "reason", "the gate of glu is not homogeneous")
     book.bent.append(gate)
     book.put(call.out, tuple((c, labels.narrow(dim, 0, half)) for c, labels in terms))
 
@@ -195,12 +196,6 @@ def along(book: Book, call: Call) -> None:
 def chosen(book: Book, call: Call) -> None:
     """A comparison of elements along a dimension."""
     book.same_along(book.terms(call.first), call.dims())
-
-
-def _is_small(value: object) -> bool:
-    if isinstance(value, Tensor) and value.dim() == 0:
-        value = float(value)
-    return isinstance(value, int | float) and 0 < value <= SMALL
 
 
 def _tensors(call: Call) -> list[Tensor]:

@@ -14,7 +14,7 @@ from sgdscope.measure.symmetries.exponents import Terms
 def layer_norm(book: Book, call: Call) -> None:
     """Over the last dimensions."""
     count = len(call["normalized_shape"])
-    book.forgets(book.same_along(book.terms(call["input"]), range(-count, 0)))
+    _forget(book, book.terms(call["input"]), range(-count, 0))
     _affine(book, call, [1] * (call.out.dim() - count) + list(call["normalized_shape"]))
 
 
@@ -25,7 +25,7 @@ def group_norm(book: Book, call: Call) -> None:
     groups = tuple(
         (c, labels.reshape(batch, call["group"], -1, *places)) for c, labels in book.terms(read)
     )  # fmt: skip
-    book.forgets(book.same_along(groups, range(2, 3 + len(places))))
+    _forget(book, groups, range(2, 3 + len(places)))
     _affine(book, call, [1, channels, *[1] * len(places)])
 
 
@@ -34,10 +34,16 @@ def batch_norm(book: Book, call: Call) -> None:
     read = call["input"]
     training = call.given.get("training", call.given.get("train", "no_" not in call.name))
     if training:
-        book.forgets(book.same_along(book.terms(read), [0, *range(2, read.dim())]))
+        _forget(book, book.terms(read), [0, *range(2, read.dim())])
     else:
         book.equations.vanish(book.terms(read))
     _affine(book, call, [1, read.shape[1], *[1] * (read.dim() - 2)])
+
+
+def _forget(book: Book, terms: Terms, dims: Sequence[int]) -> None:
+    first = book.same_along(terms, dims)
+    book.equations.vanish(first, "small")
+    book.forgets(first)
 
 
 def _affine(book: Book, call: Call, shape: Sequence[int]) -> None:
