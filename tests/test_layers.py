@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "average": f"estimate theory {PROBE}",
     # floor 2: composes
     "trial": "estimate picture predict simulate theory verdict",
+    "diagonal": "estimate picture predict simulate theory verdict",
     "balance": f"estimate verdict theory measure {PROBE}",
     "what_if": f"{NUMBERS} theory measure {PROBE}",
     "monitor": f"{NUMBERS} theory measure balance what_if _version {PROBE}",
@@ -62,7 +63,7 @@ MAY_IMPORT = {
     "cells": "estimate executors records",
     "sweep": f"{TRAINED_WITH} train edge_test errors executors report sweep_records _version {PROBE}",
     "studies": (
-        f"{TRAINED_WITH} train edge_test cells sweep balance diagonal diagonal_trial trial trajectory best_average"
+        f"{TRAINED_WITH} train edge_test cells sweep balance diagonal trial trajectory best_average"
         f" simulate report picture predict executors _version {PROBE}"
     ),
 }

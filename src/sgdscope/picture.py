@@ -66,6 +66,50 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Field:
+    """Cells of a plane in shades of one colour, by which band their value is in.
+
+    Attributes:
+        x: borders of the columns, ascending, one more than columns.
+        y: borders of the rows, likewise; or of shape (rows + 1, columns + 1), if they change from column to column.
+        values: of shape (rows, columns); NaN leaves a cell blank.
+        borders: of the bands, ascending, one more than bands; values beyond the ends count to the outermost.
+        labels: one for each band.
+    """
+
+    x: npt.ArrayLike
+    y: npt.ArrayLike
+    values: npt.ArrayLike
+    borders: Sequence[float]
+    labels: Sequence[str]
+    role: Role = "first"
+
+    def __post_init__(self) -> None:
+        rows, columns = np.shape(self.values)
+        level, curved = (rows + 1,), (rows + 1, columns + 1)
+        if np.shape(self.x) != (columns + 1,) or np.shape(self.y) not in (level, curved):
+            raise ValueError(
+                f"expected borders of {rows} rows and {columns} columns, one more than each, got shapes "
+                f"{np.shape(self.y)} and {np.shape(self.x)}"
+            )
+        if len(self.borders) != len(self.labels) + 1:
+            raise ValueError(f"expected a border more than bands, got {len(self.borders)} and {len(self.labels)}")
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words that begin at a place."""
+
+    x: float
+    y: float
+    label: str
+    role: Role = "ink"
+
+
+Shape = Line | Band | Points | Mark | Field | Words
+
+
+@dataclass(frozen=True)
 class Picture:
     """One pair of axes.
 
@@ -83,18 +127,29 @@ class Picture:
     title: str
     across: str
     up: str
-    shapes: Sequence[Line | Band | Points | Mark]
+    shapes: Sequence[Shape]
     log_across: bool = False
     log_up: bool = False
     span_across: tuple[float, float] | None = None
     span_up: tuple[float, float] | None = None
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """Labels that a legend has to explain, each once."""
+        found: list[str] = []
+        for shape in self.shapes:
+            if isinstance(shape, Field):
+                found += shape.labels
+            elif not isinstance(shape, Mark | Words) and shape.label:
+                found.append(shape.label)
+        return tuple(dict.fromkeys(found))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shapes", tuple(self.shapes))
         if not self.shapes:
             raise ValueError(f"expected something to draw in {self.title!r}, got no shapes")
         for shape in self.shapes:
-            if isinstance(shape, Mark):
+            if isinstance(shape, Mark | Field | Words):
                 continue
             others = (shape.low, shape.high) if isinstance(shape, Band) else (shape.y,)
             sizes = {np.shape(series) for series in (shape.x, *others)}

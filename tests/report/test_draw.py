@@ -1,9 +1,12 @@
 """Pictures become files of every kind, the same each time."""
 
+import re
+
+import numpy as np
 import pytest
 from PIL import Image
 
-from sgdscope.picture import Band, Line, Mark, Picture, Points
+from sgdscope.picture import Band, Field, Line, Mark, Picture, Points, Words
 from sgdscope.report.draw import save
 
 PICTURE = Picture(
@@ -20,6 +23,21 @@ def test_svg_says_what_it_shows(tmp_path):
         assert said in first
     assert save(PICTURE, tmp_path / "again.svg").read_text() == first
     assert "mathdefault" not in first
+
+
+def test_fields_and_words(tmp_path):
+    values = [[0.1, 0.9, np.nan], [0.6, 0.6, 2.0]]
+    field = Field([1, 2, 4, 8], [0, 1, 2], values, (0.0, 0.5, 1.0), ("low", "high"), "second")
+    drawn = save(Picture("a", "x", "y", [field, Words(2, 1, "here")], log_across=True), tmp_path / "a.svg").read_text()
+    for said in ("low", "high", "here"):
+        assert said in drawn
+    cells = [part for part in re.findall(r'<g id="PolyCollection_\d">(.*?)</g>', drawn, flags=re.S) if "path" in part]
+    assert [len(re.findall(r"<path d=", part)) for part in cells] == [1, 4]  # what is beyond the bands is in the last
+
+
+def test_short_logarithmic_axes_have_numbers(tmp_path):
+    drawn = save(Picture("a", "x", "y", [Line([2.5, 9], [0, 1])], log_across=True), tmp_path / "a.svg").read_text()
+    assert ">5<" in drawn
 
 
 def test_png_and_pdf(tmp_path):

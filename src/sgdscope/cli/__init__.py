@@ -16,6 +16,7 @@ import tyro
 from sgdscope._version import __version__
 from sgdscope.cli.average import average, averaged
 from sgdscope.cli.balance import balance, balanced
+from sgdscope.cli.diagonal import diagonal, diagonal_answered
 from sgdscope.cli.predict import answer, predict
 from sgdscope.cli.progress import Forks, Progress
 from sgdscope.cli.simulate import simulate, simulated
@@ -140,12 +141,13 @@ def list_(folder: Annotated[Path, tyro.conf.Positional] = Path("runs")) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "run": run, "report": report, "edge-test": edge_test, "average": average, "list": list_, "predict": predict,
-    "simulate": simulate, "study": study, "balance": balance, "sweep": sweep,
+    "simulate": simulate, "study": study, "balance": balance, "sweep": sweep, "diagonal": diagonal,
 }  # fmt: skip
 
 
 ANSWERS: dict[str, Callable[[list[str]], int]] = {
     "predict": answer, "simulate": simulated, "average": averaged, "balance": balanced, "sweep": swept,
+    "diagonal": diagonal_answered,
 }  # fmt: skip
 
 

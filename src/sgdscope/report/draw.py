@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from sgdscope.picture import Band, Line, Mark, Picture, Points, check_kind
+from sgdscope.picture import Band, Field, Line, Mark, Picture, Points, Shape, Words, check_kind
 from sgdscope.report import svg
 from sgdscope.report.chart import number
 
@@ -23,6 +24,10 @@ COLOURS = {
 _PAPER = "#fcfcfa"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WIDTH, _HEIGHT, _DOTS = 7.2, 4.4, 160
+_FAINTEST, _FULLEST, _SINGLE = 0.05, 0.75, 0.45
+"""Ink of the lowest and the highest band of a field, and of one alone."""
+_FEW = 100.0
+"""Ratio of the ends of a logarithmic axis below which 2 and 5 are marked too."""
 
 
 def save(pictures: Picture | Sequence[Picture], path: str | os.PathLike[str]) -> Path:
@@ -72,11 +77,15 @@ def draw(
             axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda at, _: _tick(at)))
     for shape in picture.shapes:
-        _shape(axes, shape, colours)
+        _shape(axes, shape, colours, size)
     if picture.span_across is not None:
         axes.set_xlim(picture.span_across)
     if picture.span_up is not None:
         axes.set_ylim(picture.span_up)
+    for axis, logarithmic in ((axes.xaxis, picture.log_across), (axes.yaxis, picture.log_up)):
+        low, high = axis.get_view_interval()
+        if logarithmic and high < _FEW * low:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     if picture.title:
         axes.set_title(textwrap.fill(_plain(picture.title), 72), loc="left", color=colours["ink"], fontsize=size + 1.5)
     axes.set_xlabel(_plain(picture.across), color=colours["soft"], fontsize=size + 0.5)
@@ -88,8 +97,12 @@ def draw(
     _names_of_marks(axes, [shape for shape in picture.shapes if isinstance(shape, Mark)], colours, size)
 
 
-def _shape(axes: Axes, shape: Line | Band | Points | Mark, colours: Mapping[str, str]) -> None:
-    colour, label = colours[shape.role], _plain(shape.label) or None
+def _shape(axes: Axes, shape: Shape, colours: Mapping[str, str], size: float) -> None:
+    colour = colours[shape.role]
+    if isinstance(shape, Field):
+        _cells(axes, shape, colour)
+        return
+    label = _plain(shape.label) or None
     if isinstance(shape, Line):
         style = (0, (5, 3)) if shape.dashed else "-"
         axes.plot(
@@ -102,8 +115,29 @@ def _shape(axes: Axes, shape: Line | Band | Points | Mark, colours: Mapping[str,
         error = None if shape.error is None else np.asarray(shape.error)
         axes.errorbar(np.asarray(shape.x), np.asarray(shape.y), error, fmt="o", ms=5, color=colour, elinewidth=1.4,
                       label=label)  # fmt: skip
+    elif isinstance(shape, Words):
+        axes.annotate(label or "", (shape.x, shape.y), color=colour, fontsize=size, va="center")
     else:
         axes.axvline(shape.x, color=colour, lw=1.2, ls=(0, (1, 2)))
+
+
+def _cells(axes: Axes, field: Field, colour: str) -> None:
+    """One collection of cells for each band, so that each has an entry in the legend."""
+    x, values = np.asarray(field.x, dtype=float), np.asarray(field.values, dtype=float)
+    rows, columns = values.shape
+    y = np.asarray(field.y, dtype=float)
+    y = np.broadcast_to(y if y.ndim == 2 else y[:, None], (rows + 1, columns + 1))
+    bands = np.clip(np.searchsorted(field.borders, values, side="right") - 1, 0, len(field.labels) - 1)
+    inks = np.linspace(_FAINTEST, _FULLEST, len(field.labels)) if len(field.labels) > 1 else [_SINGLE]
+    for band, (label, ink) in enumerate(zip(field.labels, inks, strict=True)):
+        corners = [
+            [(x[j], y[i, j]), (x[j + 1], y[i, j + 1]), (x[j + 1], y[i + 1, j + 1]), (x[j], y[i + 1, j])]
+            for i, j in zip(*np.nonzero((bands == band) & np.isfinite(values)), strict=True)
+        ]
+        axes.add_collection(PolyCollection(corners, facecolors=colour, alpha=float(ink), lw=0, antialiaseds=False,
+                                           label=_plain(label), zorder=0.5))  # fmt: skip
+    axes.update_datalim([(x[0], y.min()), (x[-1], y.max())])
+    axes.autoscale_view()
 
 
 def _names_of_marks(axes: Axes, marks: list[Mark], colours: Mapping[str, str], size: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from matplotlib.axes import Axes
 
-from sgdscope.picture import Mark, Picture
+from sgdscope.picture import Picture
 from sgdscope.report.chart import Canvas, Chart, drawn_twice
 from sgdscope.report.draw import draw
 from sgdscope.report.svg import COLOURS
@@ -22,8 +22,7 @@ _AXIS, _ROW = 60.0, 21.0
 
 def picture_chart(picture: Picture, name: str) -> Chart:
     """The picture on a wide and on a narrow canvas; its title is left to the page. Ids in it begin with `name`."""
-    named = {shape.label for shape in picture.shapes if shape.label and not isinstance(shape, Mark)}
-    entries = len(named) if len(named) > 1 else 0
+    entries = len(picture.legend) if len(picture.legend) > 1 else 0
 
     def canvas(width: float, height: float, columns: int) -> Canvas:
         left, right, top = 80, 16, 14

@@ -138,8 +138,8 @@ def first_root(growth: Callable[[float], float], continuous: float) -> float:
     negative = np.flatnonzero([growth(at) < 0 for at in scan])
     if not negative.size or negative[0] == 0:
         raise ValueError(
-            f"the growth rate at v = 0 does not change sign between 0.05 and 19 times T_c = {continuous:.4g}: "
-            "the steps get too large before the noise does, take a smaller batch"
+            f"none within a factor 19 of T_c = {continuous:.4g}: steps get too large before the noise does "
+            "(less so with smaller batches)"
         )
     at = negative[0]
     return float(brentq(growth, scan[at - 1], scan[at], xtol=1e-15 * continuous, rtol=1e-14))
