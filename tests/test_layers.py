@@ -11,9 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "sgdscope"
 
-NUMBERS = (
-    "estimate series verdict records edge_units edge_map gradient_steps balance_rows charge_verdict layer_balance regime"
-)
+NUMBERS = "estimate series verdict records edge_units edge_map gradient_steps layer_balance regime"
 PROBE = "risk batches evaluation vectors self_check chain hessian per_sample"  # floor 1: the risk and its parts
 TRAINED_WITH = f"{NUMBERS} theory measure what_if monitor average data models config sampler checkpoint optimizers"
 MAY_IMPORT = {
@@ -27,9 +25,7 @@ MAY_IMPORT = {
     "edge_units": "estimate series records theory",
     "edge_map": "estimate series records edge_units theory",
     "gradient_steps": "estimate records edge_units",
-    "balance_rows": "estimate records",
-    "charge_verdict": "estimate verdict balance_rows",
-    "layer_balance": "estimate verdict records edge_units balance_rows charge_verdict",
+    "layer_balance": "estimate verdict records edge_units",
     "regime": "estimate series verdict records edge_units theory",
     "sweep_records": f"{NUMBERS} theory",
     "summary": f"{NUMBERS} theory",

@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from sgdscope.balance_rows import error_of
-from sgdscope.layer_balance import LayerBalance
+from sgdscope.layer_balance import LayerBalance, error_of
 from sgdscope.report.chart import LETTER, Canvas, Chart, drawn_twice, dress, number, ticks
 from sgdscope.report.markup import clean, whole, with_doubt
 from sgdscope.report.svg import COLOURS

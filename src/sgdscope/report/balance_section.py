@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sgdscope.balance_rows import error_of
-from sgdscope.charge_verdict import SOURCE
 from sgdscope.estimate import Estimate
-from sgdscope.layer_balance import LayerBalance, charges_in_words, standing_in_words
+from sgdscope.layer_balance import SOURCE, LayerBalance, charges_in_words, error_of, standing_in_words
 from sgdscope.records import Run
 from sgdscope.report.balance_figure import MOST, balance_chart, shown_pairs, steps_in_words
 from sgdscope.report.charge_figure import LINES, change_chart, compared, course_chart

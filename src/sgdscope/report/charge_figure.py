@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from numpy.typing import NDArray
 
-from sgdscope.balance_rows import error_of
-from sgdscope.layer_balance import LayerBalance
+from sgdscope.layer_balance import LayerBalance, error_of
 from sgdscope.report.chart import LETTER, Canvas, Chart, apart, drawn_twice, dress, number, step_words, ticks
 from sgdscope.report.markup import clean
 from sgdscope.report.svg import COLOURS

@@ -15,8 +15,8 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from sgdscope.balance_rows import Move, Reading, error_of
 from sgdscope.estimate import Estimate
+from sgdscope.layer_balance.rows import Move, Reading, error_of
 from sgdscope.verdict import Verdict, compare
 
 SOURCE = "Ziyin, Li & Ueda 2308.06671, Theorem 3.1; for steps of finite length derived here from its Eq. 26"

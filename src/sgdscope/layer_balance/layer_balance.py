@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sgdscope.balance_rows import Move, Reading, error_of, moves, readings
-from sgdscope.charge_verdict import SEVERAL, over_run, per_step
 from sgdscope.edge_units import EdgeUnits
 from sgdscope.estimate import Estimate, with_error
+from sgdscope.layer_balance.charge_verdict import SEVERAL, over_run, per_step
+from sgdscope.layer_balance.rows import Move, Reading, error_of, moves, readings
 from sgdscope.records import Run
 from sgdscope.verdict import Outcome, Verdict
 
