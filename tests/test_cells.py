@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +83,22 @@ def test_a_failing_cell_leaves_the_others_alone_and_is_tried_again(tmp_path):
 def test_numbers_that_are_none_are_refused(tmp_path):
     found = run_cells([cell("a", function="not_finite")], tmp_path, executor=0)
     assert "finite" in found.failures["a"]
+
+
+def threads(settings, folder: Path):
+    return {"threads": torch.get_num_threads()}
+
+
+def test_a_cell_has_one_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "threads", threads, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = run_cells([cell("a", function="threads")], tmp_path, executor=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert found["a"]["threads"] == 1
 
 
 def test_progress_counts_what_was_there(tmp_path):

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -181,9 +182,27 @@ def _do(task: tuple[Cell, Path]) -> None:
     cell, folder = task
     module, _, name = cell.function.partition(":")
     own = folder / "cells" / cell.name
+    function = getattr(importlib.import_module(module), name)
     start = time.monotonic()
-    result = getattr(importlib.import_module(module), name)(dict(cell.settings), own)
+    with _one_thread():
+        result = function(dict(cell.settings), own)
     _keep(cell, folder, {"result": _rows(result), "seconds": round(time.monotonic() - start, 2)})
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread of torch, if it is loaded: numbers then do not depend on how many cores a machine has, nor do cells
+    that run side by side wait for each other's threads."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _note_failure(cell: Cell, folder: Path, error: BaseException) -> None:
