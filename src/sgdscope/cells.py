@@ -192,7 +192,8 @@ def _do(task: tuple[Cell, Path]) -> None:
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """One thread of torch, if it is loaded: numbers then do not depend on how many cores a machine has, nor do cells
-    that run side by side wait for each other's threads."""
+    that run side by side wait for each other's threads.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         yield
