@@ -88,6 +88,17 @@ def test_the_sample_of_simulate_has_the_lines_that_it_prints(capsys):
     assert float(found) == pytest.approx(float(said), rel=0.03)  # equal but for the rounding of the processor
 
 
+def test_the_sample_of_diagonal_has_the_lines_that_it_prints(capsys):
+    (words,) = re.findall(r"^\$ sgdscope (diagonal .*)$", README, flags=re.M)
+    assert cli.main(shlex.split(words)) == 0
+    shown, out = sample(r"diagonal [^\n]*"), capsys.readouterr().out.splitlines()
+    out = out[out.index(shown[0]) :][: len(shown)]
+    assert names(out) == names(shown)
+    assert out[: shown.index("")] == shown[: shown.index("")]  # the phases are theory: to the last digit
+    (said,), (found,) = ([line.split()[1] for line in lines if "mean " in line] for lines in (shown, out))
+    assert float(found) == pytest.approx(float(said), rel=0.02)
+
+
 def test_every_command_and_option_named_exists(capsys):
     named = re.findall(r"(?:`|\$ )sgdscope ([a-z-]+)(?: ([a-z-]+)\b)?", README)
     assert {command for command, _ in named} <= set(cli.COMMANDS)

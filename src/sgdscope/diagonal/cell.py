@@ -25,7 +25,7 @@ CONFIDENCE = 2.0
 """Standard errors that a growth rate must be away from a border for a phase to be decided."""
 SURE = 4.5
 """Standard errors by which a density must rise somewhere to have a maximum away from 0: many places are tried."""
-FLAT = 0.03
+FLAT = 0.01
 """Relative rise below which it counts as having none."""
 LOST = 0.02
 """Share of diverged replicas from which on a cell has no phase."""

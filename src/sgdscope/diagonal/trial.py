@@ -33,6 +33,8 @@ WORK = 1_000_000_000
 """Samples drawn at most in a trial of unstated length: a few seconds."""
 LIVING = 0.01
 """Share of the largest subnetwork below which one counts as dead."""
+_ENOUGH = 0.8
+"""Of the steps wanted, which are an order of magnitude."""
 _MIRRORED = 2_000
 """Replicas from the mirrored start."""
 _GROWTH = 0.02
@@ -162,7 +164,7 @@ class Trial:
         replicas, found = self.replicas, list(self.law.warnings)
         if replicas.interrupted:
             found.append(f"interrupted after {replicas.steps:,} steps: everything here is of those")
-        elif replicas.steps < self.wanted:
+        elif replicas.steps < _ENOUGH * self.wanted:
             found.append(
                 f"the runs may not have settled: by theory it takes {self.wanted:,} steps, done {replicas.steps:,}"
             )
