@@ -32,11 +32,18 @@ def turned(x: Tensor) -> Tensor:
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
 
 
+def turned_as_complex(x: Tensor) -> Tensor:
+    """The same of neighbours, as complex numbers."""
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2).contiguous())
+    angle = torch.arange(x.shape[-2], dtype=x.dtype)[:, None] / 3.0 ** torch.arange(pairs.shape[-1], dtype=x.dtype)
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
+
+
 class Separate(nn.Module):
     """A layer each for queries, keys and values; fewer heads of keys and values if asked for."""
 
     def __init__(
-        self, *, bias: bool = True, key_heads: int = HEADS, attend=by_hand, causal: bool = False, rotary: bool = False,
+        self, *, bias: bool = True, key_heads: int = HEADS, attend=by_hand, causal: bool = False, rotary=None,
         norm: bool = False, relu: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -54,8 +61,8 @@ class Separate(nn.Module):
         v = self.v(x).view(b, t, self.key_heads, -1).transpose(1, 2)
         if self.relu:
             v = torch.relu(v)
-        if self.rotary:
-            q, k = turned(q), turned(k)
+        if self.rotary is not None:
+            q, k = self.rotary(q), self.rotary(k)
         k, v = (each.repeat_interleave(HEADS // self.key_heads, dim=1) for each in (k, v))
         return self.out(self.attend(q, k, v, causal=self.causal).transpose(1, 2).reshape(b, t, WIDTH))
 

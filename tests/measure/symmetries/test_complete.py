@@ -15,6 +15,7 @@ from sgdscope.risk import Risk
 
 LEFT_OUT = {
     "rotary embedding": "pairs of coordinates can be scaled one by one, which heads take together",
+    "rotary embedding, complex": "the same",
     "ReLU on values": "coordinates can be scaled one by one, which heads take together",
     "depthwise and grouped": "units are neither rows nor columns",
     "matrices by einsum": "units are neither rows nor columns",

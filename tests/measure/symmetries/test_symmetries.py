@@ -117,6 +117,23 @@ def test_it_says_what_it_could_not_look_through():
     assert "BatchNorm in train mode" in str(measure.symmetries(by_name("BatchNorm after a bias")))
 
 
+def test_a_loss_that_cannot_be_watched_is_told():
+    """Symmetries given by hand are verified all the same."""
+
+    def loss(model, batch):
+        if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+            raise RuntimeError("not here")
+        return model(batch).square().sum(-1).mean()
+
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)).double()
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = measure.symmetries(Risk(model, loss, x), custom={"mine": {"0.weight": -1, "2.weight": 1}})
+    assert [(s.name, s.status) for s in found] == [("mine", "exact")]
+    assert "nothing was looked for: the loss cannot be watched (not here)" in str(found)
+
+
 def test_found_by_place_and_by_name():
     found = measure.symmetries(by_name("mlp"))
     assert found["3 → 5"] is found[1]

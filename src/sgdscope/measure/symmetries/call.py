@@ -27,6 +27,11 @@ class Call:
     output: Any
     keyed: tuple[tuple[Any, ...], dict[str, Any]]
 
+    @staticmethod
+    def can_be_of(operation: Any) -> bool:
+        """Whether its arguments have names."""
+        return hasattr(operation, "_schema")
+
     @classmethod
     def of(cls, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Call:
         """From the arguments that an operation was called with."""

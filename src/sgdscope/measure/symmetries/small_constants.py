@@ -24,6 +24,8 @@ _ADDED = {"add": "other", "clamp_min": "min", "clamp": "min", "maximum": "other"
 class SmallConstantsShrunk(TorchDispatchMode):
     """Within the block, every ``eps``, and every small number that is added or clamped to, is almost zero."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
@@ -49,6 +51,8 @@ class SmallConstantsShrunk(TorchDispatchMode):
 @cache
 def _place(operation: Any) -> tuple[int, str, bool] | None:
     """Where an operation takes such a constant, and whether whatever its size."""
+    if not hasattr(operation, "_schema"):
+        return None
     namespace, _, name = operation._schema.name.partition("::")
     names = [argument.name for argument in operation._schema.arguments]
     for eps in _NAMED:

@@ -17,16 +17,19 @@ class Symmetry:
     """One generator A per unit: the loss of every sample is the same at ``e^{λA} θ``.
 
     Attributes:
-        name: the layers that write the rescaled activations → those that read them.
+        name: the layers that write the rescaled activations → those that read them, or → the norm that forgets their
+            scale; of two that are multiplied with each other, such as queries · keys, u · w. Further ones of the same
+            layers are numbered.
         kind: ``rescaling`` (u → λu, w → w/λ), ``scale invariance`` (u → λu) or ``custom``.
-        units: neurons, channels or groups of them that are rescaled one by one.
-        parts: slices of parameters, u (power +1, the reading side) before w (power −1, the writing side, with biases).
+        units: neurons, channels, heads or groups of them that are rescaled one by one.
+        parts: slices of parameters, u (power +1, the reading side) before w (power −1, the writing side, with biases);
+            other powers where degrees are other than one. A parameter that units write and read has a part for each.
         charges: θᵀAθ of each unit, ‖u‖² − ‖w‖² for a rescaling; what gradient flow conserves.
         residual: largest of |u·∇_u ℓ − w·∇_w ℓ| over the samples, relative to the largest |u·∇_u ℓ| + |w·∇_w ℓ|, for
             the worst unit; where there is one side only, relative to the sum of magnitudes of its terms. None if no
             gradient reaches any unit, or if it was not looked at.
-        difference: largest relative change of the outputs (and losses) when units are really rescaled, by 2 and ½ in
-            turn; None if it was not tried because the residual had rejected it.
+        difference: largest relative change of the outputs (of losses, if that is less) when units are really rescaled,
+            by 2 or ½ at random, all symmetries together; None if the residual had rejected it before.
         silent: units that no gradient reaches in the samples looked at, such as dead ReLUs.
         status: ``exact``; ``up to eps``: exact but for the small number a norm adds to the variance (single precision
             may not see it); ``rejected``.

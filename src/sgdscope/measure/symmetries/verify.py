@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sgdscope.batches import Batch, tensors_of
 from sgdscope.measure.symmetries.candidate import Candidate
 from sgdscope.measure.symmetries.evidence import samples_of
+from sgdscope.measure.symmetries.symmetry import Symmetry
 from sgdscope.risk import Risk
 
 __all__ = ["Trial", "outputs", "rescaled", "samples_of"]
@@ -65,14 +66,14 @@ def twofold(candidate: Candidate, moved: dict[str, Tensor], generator: torch.Gen
     _apply(candidate, moved, 2.0 ** signs.double())
 
 
-def rescaled(risk: Risk, candidate: Candidate, scales: Tensor) -> list[Tensor]:
+def rescaled(risk: Risk, candidate: Candidate | Symmetry, scales: Tensor) -> list[Tensor]:
     """The risk's parameters with each unit's slices multiplied by its scale to their power."""
     moved = {name: p.detach().clone() for name, p in zip(risk.names, risk.parameters, strict=True)}
     _apply(candidate, moved, scales)
     return list(moved.values())
 
 
-def _apply(candidate: Candidate, moved: dict[str, Tensor], scales: Tensor) -> None:
+def _apply(candidate: Candidate | Symmetry, moved: dict[str, Tensor], scales: Tensor) -> None:
     for part in candidate.parts:
         moved[part.name] = part.applied(scales, moved[part.name])
 

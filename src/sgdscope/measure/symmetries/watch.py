@@ -21,7 +21,7 @@ from sgdscope.measure.symmetries.book import Book, Leaf
 from sgdscope.measure.symmetries.call import Call
 from sgdscope.measure.symmetries.exponents import difference
 from sgdscope.measure.symmetries.steps import RULES, pointwise
-from sgdscope.measure.symmetries.steps.arithmetic import fixed
+from sgdscope.measure.symmetries.steps.arithmetic import fix
 from sgdscope.risk import Risk
 
 
@@ -76,6 +76,8 @@ class _Step:
 class Watch(TorchDispatchMode):
     """Within the block, what operations do with parameters, and with what depends on them, is written into a book."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, book: Book, parameters: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.book = book
@@ -97,14 +99,17 @@ class Watch(TorchDispatchMode):
             return func(*args, **given)
         book = self.book
         book.blank = None
-        if func._schema.is_mutable and isinstance(args[0], Tensor) and not book.knows(args[0]):
+        if Call.can_be_of(func) and func._schema.is_mutable and isinstance(args[0], Tensor) and not book.knows(args[0]):
             book.blank = _blank(args[0])
             _open(book, args[0])
         output = func(*args, **given)
         rows, claims = len(book.equations.rows), len(book.claims)
         if book.knows_any(list(tensors_of([args, given]))):
             with torch.no_grad():
-                self._note(Call.of(func, args, given, output))
+                if Call.can_be_of(func):
+                    self._note(Call.of(func, args, given, output))
+                else:
+                    self._fix(str(func), tensors_of([args, given]))
         writes = _memory(tensors_of(output))
         self._depend |= writes
         self._kept += tensors_of(output)
@@ -121,12 +126,16 @@ class Watch(TorchDispatchMode):
                 raise NotImplementedError
             rule(book, call)
         except Exception:  # an operation in a form no rule was written for fixes all it is given
-            book.unknown.add(call.name)
-            fixed(book, call)
+            self._fix(call.name, tensors_of(list(call.given.values())))
             for output in tensors_of(call.output):
                 book.put(output, ())
         if call.in_place and first._is_view() and not isinstance(before, Leaf):  # what it is a view of does not change
             book.equations.vanish(difference(book.terms(first), before))
+
+    def _fix(self, name: str, operands: Iterable[Tensor]) -> None:
+        self.book.unknown.add(name)
+        for operand in operands:
+            fix(self.book, operand)
 
     def keep_what_reaches(self, result: Tensor) -> None:
         """Take back what was asked by operations that the result does not depend on."""

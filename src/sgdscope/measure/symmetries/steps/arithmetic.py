@@ -40,11 +40,16 @@ UNREAD = (
 def fixed(book: Book, call: Call) -> None:
     """Asks for zero exponents of all it is given."""
     for operand in _tensors(call):
-        known = book.of(operand)
-        if isinstance(known, Leaf):
-            book.claim(known, ())
-        else:
-            book.equations.vanish(known)
+        fix(book, operand)
+
+
+def fix(book: Book, operand: Tensor) -> None:
+    """Ask for zero exponents of a tensor."""
+    known = book.of(operand)
+    if isinstance(known, Leaf):
+        book.claim(known, ())
+    else:
+        book.equations.vanish(known)
 
 
 def unread(book: Book, call: Call) -> None:
@@ -145,11 +150,8 @@ def gated(book: Book, call: Call) -> None:
 
 def prelu(book: Book, call: Call) -> None:
     """Homogeneous; its slope stays as it is."""
-    terms, slope = book.terms(call.first), book.of(call["weight"])
-    if isinstance(slope, Leaf):
-        book.claim(slope, ())
-    else:
-        book.equations.vanish(slope)
+    terms = book.terms(call.first)
+    fix(book, call["weight"])
     book.bent.append(terms)
     book.put(call.out, terms)
 

@@ -99,6 +99,17 @@ def _slots(terms: Terms) -> list[tuple[float, int]]:
     return [(c, seen[:i].count(c)) for i, c in enumerate(seen)]
 
 
+def as_complex(book: Book, call: Call) -> None:
+    """Pairs as complex numbers: both parts have one exponent."""
+    first = book.same_along(book.terms(call.first), [-1])
+    book.put(call.out, tuple((c, labels.squeeze(-1)) for c, labels in first))
+
+
+def as_real(book: Book, call: Call) -> None:
+    """Complex numbers as pairs."""
+    book.put(call.out, tuple((c, labels.unsqueeze(-1)) for c, labels in book.terms(call.first)))
+
+
 def embedded(book: Book, call: Call) -> None:
     """Rows of a table, others for every sample: what is asked of one is asked of all."""
     table = book.of(call["weight"])
@@ -119,6 +130,8 @@ LAYOUT = {
     **dict.fromkeys(SHAPED.split(), shaped),
     **dict.fromkeys(MOVED.split(), moved),
     **dict.fromkeys(("cat", "stack"), joined),
+    "view_as_complex": as_complex,
+    "view_as_real": as_real,
     **dict.fromkeys(("embedding", "_embedding_bag", "_embedding_bag_forward_only"), embedded),
     **dict.fromkeys(("index_add", "scatter_add", "index_put", "_unsafe_index_put", "scatter", "index_copy"), spread),
 }
