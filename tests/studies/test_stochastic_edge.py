@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from hand_made import judged as judged_by_rows
 from hand_made import outcomes
 from tests.quick_readings import quick_readings
 
+from sgdscope import train
 from sgdscope.config import RunConfig
 from sgdscope.estimate import Estimate
 from sgdscope.records import open_run
@@ -347,6 +350,23 @@ def test_a_training_under_way_is_taken_up(tmp_path, monkeypatch):
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
     resumed = runs.settle({"run": SMALL, "first": 8}, tmp_path / "b")
     assert resumed["curves"]["loss"]["values"][-1] == whole["curves"]["loss"]["values"][-1]
+
+
+def test_a_training_that_was_stopped_is_no_result(tmp_path, monkeypatch):
+    quick_readings(monkeypatch)
+    whole = train.train
+
+    def stopped(config, path):
+        def stop(step, *_):
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return whole(config, path, progress=stop)
+
+    monkeypatch.setattr(train, "train", stopped)
+    with pytest.raises(RuntimeError, match="stopped at step 5"):
+        runs.settle({"run": SMALL, "first": 8}, tmp_path)
+    assert runs.settle({"run": SMALL, "first": 8}, tmp_path)["last_step"] == 24
 
 
 @pytest.mark.slow

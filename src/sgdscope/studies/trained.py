@@ -49,7 +49,17 @@ def training(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def finished(config: RunConfig, path: Path) -> Run:
-    """The run of this folder, trained as far as it was not yet; a folder that cannot be taken up is begun anew."""
+    """The run of this folder, trained as far as it was not yet; a folder that cannot be taken up is begun anew.
+
+    Raises RuntimeError if training was stopped on the way, so that no cell takes part of a run for the whole.
+    """
+    run = _trained(config, path)
+    if run.status == "interrupted":
+        raise RuntimeError(f"training was stopped at step {run.last_step:,}; the same study goes on from there")
+    return run
+
+
+def _trained(config: RunConfig, path: Path) -> Run:
     with contextlib.suppress(RecordsError):
         run = open_run(path)
         if run.status in ("finished", "diverged"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sgdscope.cells import Cell, Results
@@ -25,10 +26,10 @@ class Grid:
     Attributes:
         name: of its cells: small letters, digits and ``-``.
         label: what a reader calls it.
-        run: settings of `RunConfig` that all of them share.
+        run: settings of `RunConfig` that all of them share, but for the place of data.
         points: learning rates with batch sizes.
-        steps: of each training.
-        first: step from which on it should have settled.
+        steps: of trainings with the smallest learning rate; others have as much time, learning rate · steps.
+        first: step from which on they should have settled, likewise.
         seeds: trainings per point.
         noise: shape of the noise that is injected in place of drawing batches; none for SGD.
         full_batch: whether its batch sizes are all data.
@@ -44,29 +45,35 @@ class Grid:
     noise: str = ""
     full_batch: bool = False
 
-    def cells(self, seed: int) -> Iterator[Cell]:
+    def cells(self, seed: int, data_dir: Path | None = None) -> Iterator[Cell]:
         """One per point and seed."""
         for lr, batch_size in self.points:
             for number in range(self.seeds):
                 settings = {
-                    "run": self.options(lr, batch_size, seed + number), "first": self.first,
+                    "run": self.options(lr, batch_size, seed + number, data_dir), "first": self.at(self.first, lr),
                     **({"shape": self.noise} if self.noise else {}),
                 }  # fmt: skip
                 function = f"{_HERE}.noise:noisy" if self.noise else f"{_HERE}.runs:settle"
                 yield Cell(self.cell(lr, batch_size, number), function, settings)
 
+    def at(self, step: int, lr: float) -> int:
+        """As many steps as `step` are with the smallest learning rate."""
+        return round(step * self.learning_rates[0] / lr)
+
     def cell(self, lr: float, batch_size: int, number: int = 0) -> str:
         """Name of a cell."""
         return f"{self.name}-lr{lr:g}-b{batch_size}-{number}"
 
-    def options(self, lr: float, batch_size: int, seed: int) -> dict[str, Any]:
+    def options(self, lr: float, batch_size: int, seed: int, data_dir: Path | None) -> dict[str, Any]:
         """Of one training, as `RunConfig` takes them."""
-        often = max(1, self.steps // _READINGS)
+        steps = self.at(self.steps, lr)
+        often = max(1, steps // _READINGS)
         cadence = {"batch_sharpness": often, "lambda_max": 3 * often, "gradient_noise_interaction": 3 * often}
         return {
-            "threads": 1, "every": self.steps, "keep_checkpoints": 1, "checkpoint_every": max(1, self.steps // 4),
-            "cadence": [f"{name}={steps}" for name, steps in cadence.items()],
-            **self.run, "lr": lr, "batch_size": batch_size, "steps": self.steps, "seed": seed,
+            "threads": 1, "every": steps, "keep_checkpoints": 1, "checkpoint_every": max(1, steps // 4),
+            "cadence": [f"{name}={every}" for name, every in cadence.items()],
+            **self.run, "lr": lr, "batch_size": batch_size, "steps": steps, "seed": seed,
+            **({"data_dir": str(data_dir)} if self.run["data"] != "digits" else {}),
         }  # fmt: skip
 
     def settled(self, results: Results, point: Point, quantity: str) -> Estimate:
@@ -117,11 +124,11 @@ class Forks:
     orders: int = 4
     steps: int = 200
 
-    def cells(self, seed: int) -> Iterator[Cell]:
+    def cells(self, seed: int, data_dir: Path | None = None) -> Iterator[Cell]:
         """One per seed."""
         grid = Grid(self.name, self.label, self.run, (self.point,), max(self.at), 0)
         for number in range(self.seeds):
-            options = grid.options(*self.point, seed + number)
+            options = grid.options(*self.point, seed + number, data_dir)
             yield Cell(f"{self.name}-{number}", f"{_HERE}.forks:fork", {
                 "run": options | {"checkpoint_every": self.at[0], "keep_checkpoints": 0, "cadence": []},
                 "at": self.at, "orders": self.orders, "steps": self.steps,
@@ -166,12 +173,12 @@ class Changes:
     settle: int
     seeds: int = 1
 
-    def cells(self, seed: int) -> Iterator[Cell]:
+    def cells(self, seed: int, data_dir: Path | None = None) -> Iterator[Cell]:
         """One per seed."""
         grid = Grid(self.name, self.label, self.run, (self.before,), self.steps, self.first)
         for number in range(self.seeds):
             yield Cell(f"{self.name}-{number}", f"{_HERE}.runs:change", {
-                "run": grid.options(*self.before, seed + number), "first": self.first, "steps": self.further,
+                "run": grid.options(*self.before, seed + number, data_dir), "first": self.first, "steps": self.further,
                 "settle": self.settle, "changes": [{"lr": lr, "batch_size": b} for lr, b in self.after],
             })  # fmt: skip
 

@@ -67,7 +67,7 @@ class StochasticEdge(Recipe):
     def cells(self) -> Sequence[Cell]:
         """Forks and changes first, as they take longest."""
         trained: list[Changes | Forks | Grid] = [*self.changes, *self.forks, *self.grids]
-        return [cell for each in trained for cell in each.cells(self.seed)]
+        return [cell for each in trained for cell in each.cells(self.seed, self.data_dir)]
 
     def claims(self) -> Sequence[Claim]:
         """What settles where, then what does not, then what changes do, then momentum, noise and other optimizers."""

@@ -57,8 +57,7 @@ def branched(run: Run, folder: Path, *, steps: int, lr: float, batch_size: int) 
         config = replace(RunConfig.from_json(run.config), lr=lr, batch_size=batch_size, steps=steps)
         known = {key: value for key, value in run.manifest.items() if key != "created"}
         RunWriter.create(folder, {**known, "config": config.to_json()}).close("interrupted")
-    found = open_run(folder)
-    return found if found.status in ("finished", "diverged") else train.resume(folder)
+    return finished(RunConfig.from_json(open_run(folder).config), folder)
 
 
 def _batch_sharpness(run: Run, batch_size: int) -> Estimate:

@@ -27,11 +27,11 @@ def of_size(size: Size, data_dir: Path | None) -> dict[str, Any]:
     if size == "toy":
         return _toy()
     if size == "small":
-        return _small(None if data_dir is None else str(data_dir))
+        return _small(data_dir is not None)
     if data_dir is None:
         raise ValueError("expected the folder that holds CIFAR-10 (binary version) for the size paper, got none\n"
                          "hint: --data-dir FOLDER, or --size small, which has digits only without it")  # fmt: skip
-    return _paper(str(data_dir))
+    return _paper()
 
 
 def _toy() -> dict[str, Any]:
@@ -65,10 +65,10 @@ def _toy() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _small(data_dir: str | None) -> dict[str, Any]:
+def _small(with_images: bool) -> dict[str, Any]:
     found = _digits()
-    if data_dir is not None:
-        for name, more in _cifar(data_dir).items():
+    if with_images:
+        for name, more in _cifar().items():
             found[name] = (*more, *found.get(name, ()))  # figures follow CIFAR-10 where it is there
     return found
 
@@ -102,7 +102,7 @@ def _digits() -> dict[str, Any]:
         ),
         "beside": (Grid("sgd", tanh, less, ((0.6, 8),), 4000, 2400, seeds=3),),
         "forks": (Forks("digits-forks", tanh, run, (0.5, 8), (600, 15_000), (
-            (1.2, 8), (1.5, 8), (2.0, 8), (1.0, 6), (1.0, 4), (0.8, 8), (1.0, 16)), seeds=2),),
+            (1.2, 8), (1.5, 8), (2.0, 8), (1.0, 6), (1.0, 4), (0.8, 8), (1.0, 16)), seeds=3),),
         "changes": (
             Changes("digits-raised", tanh, less, (0.5, 8), ((0.75, 8),), 3000, 2000, 4000, 2400, seeds=2),
             Changes("digits-lowered", tanh, run, (0.5, 8), ((0.5, 32), (0.25, 8)), 3000, 2000, 6000, 4000, seeds=2),
@@ -110,17 +110,21 @@ def _digits() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cifar(data_dir: str) -> dict[str, Any]:
+def _cifar() -> dict[str, Any]:
     """Part of CIFAR-10, and networks narrow enough for minutes."""
-    run = {"data": "cifar10", "data_dir": data_dir, "subset": 2048, "width": 128}
-    few = {"data": "cifar10", "data_dir": data_dir, "subset": 1024}
+    run = {"data": "cifar10", "subset": 2048, "width": 128}
+    few = {"data": "cifar10", "subset": 1024}
     relu = "MLP ReLU, CIFAR-10"
     return {
         "plateaus": (
-            Grid("cifar-mlp", relu, run, ((0.02, 8), (0.02, 16), (0.02, 32), (0.04, 16)), 5000, 3000),
-            Grid("cifar-tanh", "MLP tanh, CIFAR-10", {**run, "activation": "tanh"}, ((0.02, 16),), 5000, 3000),
+            Grid("cifar-mlp", relu, run, ((0.02, 8), (0.02, 16), (0.02, 32), (0.04, 16)), 7000, 4500),
+            Grid("cifar-tanh", "MLP tanh, CIFAR-10", {**run, "subset": 1024, "activation": "tanh"}, ((0.04, 16),),
+                 4000, 2500),
             Grid("cifar-cnn", "CNN, CIFAR-10", {**few, "model": "cnn", "width": 16}, ((0.05, 8), (0.05, 16)), 4000,
                  2600),
+            Grid("cifar-resnet", "ResNet with GroupNorm, CIFAR-10", {
+                **few, "subset": 256, "model": "resnet", "width": 8, "depth": 1, "norm": "group",
+            }, ((0.1, 8), (0.1, 16)), 3500, 2200),
         ),
         "below": (Grid("cifar-below", relu, run, ((0.002, 16),), 4000, 2500),),
         "cross_entropy": (Grid("cifar-ce", f"{relu}, cross-entropy", {**run, "loss": "cross-entropy"}, ((0.04, 16),),
@@ -135,9 +139,9 @@ def _cifar(data_dir: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _paper(data_dir: str) -> dict[str, Any]:
+def _paper() -> dict[str, Any]:
     """Squared error on 8,192 images, for ResNet 4,096; 150,000 steps."""
-    run = {"data": "cifar10", "data_dir": data_dir, "init_scale": 0.2}
+    run = {"data": "cifar10", "init_scale": 0.2}
     cnn, resnet = {**run, "model": "cnn", "init_scale": 0.3}, {**run, "model": "resnet", "subset": 4096}
     relu = "MLP ReLU, CIFAR-10"
     heavy = {**run, "optimizer": "momentum"}

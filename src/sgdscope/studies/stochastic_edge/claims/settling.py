@@ -61,12 +61,15 @@ def _stands_still(grid: Grid) -> Judge:
         return f"{grid.label}, mean of {len(grid.points)} settings" if len(grid.points) > 1 else grid.of(grid.points[0])
 
     def judged(grid: Grid, results: Results) -> Verdict:
-        found = [grid.settled(results, point, "ratio_of_expectations") for point in grid.points]
-        thresholds = [stability.sgd_threshold(lr).value for lr, _ in grid.points]
-        placed = [
-            e if e.value is None else e.scaled(1 / threshold) for e, threshold in zip(found, thresholds, strict=True)
-        ]
-        return compare(over_runs("ratio_of_expectations", placed), 1.0, claim=named(grid), tolerance=HOVER)
+        placed = []
+        for point in grid.points:
+            threshold = stability.sgd_threshold(point[0]).value
+            settled, trend = (grid.settled(results, point, name) for name in ("ratio_of_expectations", "trend"))
+            measured = unless_climbing(settled, trend, threshold)
+            placed.append(measured if measured.value is None else measured.scaled(1 / threshold))
+        lost = sum(e.value is None for e in placed)
+        scope = f"without {lost} that still climb or diverged" if 0 < lost < len(placed) else ""
+        return compare(over_runs("ratio_of_expectations", placed), 1.0, claim=named(grid), tolerance=HOVER, scope=scope)
 
     return lambda results: rows([grid], named, lambda grid: judged(grid, results))
 
