@@ -70,7 +70,7 @@ class Averaging(Recipe):
 
     @classmethod
     def of_size(cls, size: Size, *, data_dir: Path | None = None, seed: int = 0) -> Averaging:
-        """Toy: digits. Small: more seeds, and convolutions with and without BatchNorm; paper: residual networks."""
+        """Toy: digits. Small: more seeds, and images; paper: residual networks with and without BatchNorm."""
         norm = {"config": {
             "data": "digits", "subset": 1437, "model": "cnn", "width": 8, "norm": "batch", "loss": "cross-entropy",
             "batch_size": 32, "optimizer": "momentum", "lr": 0.05, "momentum": 0.9}, "label_noise": 0.2,
@@ -79,18 +79,16 @@ class Averaging(Recipe):
             return cls(size=size, data_dir=data_dir, seed=seed, norms=(norm,), seeds=2)
         networks = list(cls.networks)
         if data_dir is not None:
-            image = {
-                "data_dir": str(data_dir), "subset": 8192 if size == "paper" else 1024, "loss": "cross-entropy",
-                "batch_size": 32, "sampling": "replacement", "lr": 0.05,
-            }  # fmt: skip
-            model = {"model": "cnn", "width": 16} if size == "small" else {"model": "resnet", "width": 16}
-            names = ("fashion-mnist",) if size == "small" else ("fashion-mnist", "cifar10")
-            for data in names:
+            image = {"data_dir": str(data_dir), "loss": "cross-entropy", "batch_size": 32, "sampling": "replacement"}
+            for data in ("fashion-mnist", "cifar10"):
+                if size == "small":
+                    config = image | {"data": data, "model": "mlp", "width": 64, "depth": 1, "subset": 2048, "lr": 0.1}
+                    networks.append({"name": f"{data}, mlp", "config": config, "label_noise": 0.0, "seeds": 2})
+                    continue
                 for kind in ("none", "batch"):
-                    config = image | model | {"data": data, "norm": kind}
-                    label = f"{data}, {model['model']}" + (" with BatchNorm" if kind == "batch" else "")
-                    warm = {} if size == "paper" else {"warm": 2000, "seeds": 2}  # minutes, not an hour
-                    networks.append({"name": label, "config": config, "label_noise": 0.0, **warm})
+                    config = image | {"data": data, "model": "resnet", "norm": kind, "subset": 8192, "lr": 0.05}
+                    label = f"{data}, resnet" + (" with BatchNorm" if kind == "batch" else "")
+                    networks.append({"name": label, "config": config, "label_noise": 0.0})
         large: dict[str, Any] = {"seeds": 3, "warm": 6000}
         if size == "paper":
             large = {"warm": 20_000, "span": 10_000, "stride": 100, "chord": 5000, "gaps": (100, 1000, 5000),
