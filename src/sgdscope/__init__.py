@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sgdscope import (
         average,
         balance,
+        diagonal,
         edge_test,
         measure,
         predict,
@@ -39,13 +40,13 @@ _LAZY = {
     "list_runs": "sgdscope.records",
 }
 _PARTS = (
-    "average", "balance", "edge_test", "measure", "predict", "report", "simulate", "sweep", "theory", "trajectory",
-    "what_if",
+    "average", "balance", "diagonal", "edge_test", "measure", "predict", "report", "simulate", "sweep", "theory",
+    "trajectory", "what_if",
 )  # fmt: skip
 
 __all__ = [
-    "Estimate", "Monitor", "Risk", "Run", "Verdict", "__version__", "average", "balance", "compare", "edge_test",
-    "list_runs", "measure", "open_run", "predict", "report", "simulate", "sweep", "theory", "trajectory",
+    "Estimate", "Monitor", "Risk", "Run", "Verdict", "__version__", "average", "balance", "compare", "diagonal",
+    "edge_test", "list_runs", "measure", "open_run", "predict", "report", "simulate", "sweep", "theory", "trajectory",
     "what_if",
 ]  # fmt: skip
 

@@ -32,7 +32,7 @@ def test_it_prints_data_phases_comparison_and_what_is_open(command, tmp_path):
 
 @pytest.mark.slow
 def test_phase_diagram_and_sweep(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(phase_plane, "COLUMNS", 2)
+    monkeypatch.setattr(phase_plane, "COLUMNS", 1)
     code, out, err = command(
         *QUICK, "--noise-variance", "4", "--process", "diffusion", "--phase-diagram", tmp_path / "p.png",
         "--temperature-sweep", tmp_path / "s.svg",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sgdscope.diagonal import GaussianData, Motion, SampledData, Setting, balance_decay, growth_at_zero, run
+from sgdscope.diagonal import GaussianData, Motion, SampledData, Setting, balance_decay, growth, growth_at_zero, run
 from sgdscope.diagonal.decay import unlike
 
 STRONG = GaussianData(1.0, 100.0)
@@ -123,3 +123,10 @@ def test_small_steps_are_taken_in_double_precision():
 def test_bad_input_gets_a_sentence(ask, said):
     with pytest.raises(ValueError, match=said):
         ask()
+
+
+def test_growth_of_runs_that_diverge_has_failed(monkeypatch):
+    monkeypatch.setattr(growth, "_FEWEST", 1.01)  # as if some had
+    found = growth_at_zero(Motion(Setting(STRONG, 0.01)), replicas=512)
+    assert found.rate.value is found.exponent.value is None
+    assert found.rate.status == "diverged"

@@ -169,3 +169,13 @@ def test_depth_two_has_no_phases():
 def test_without_a_slope_there_are_no_phases():
     answer = diagonal(slope=0.0, replicas=500, steps=100)
     assert dict(answer.tables[1].rows)["no phases"].startswith("expected weight decay")
+
+
+def test_when_everything_diverges_that_is_what_is_said():
+    answer = diagonal(lr=1.5, replicas=500)
+    assert "100 % of the replicas diverged" in str(answer)
+    assert {row[0]: row[1] for row in answer.tables[-1].rows}["diverged"].startswith("1.0")
+    assert answer.draw() == []
+    regression = run_trial(Setting(GaussianData(1.0, 1.0), 5.0, depth=0), replicas=500)
+    assert regression.replicas.diverged == 1
+    assert regression.rows == []

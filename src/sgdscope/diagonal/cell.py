@@ -133,7 +133,9 @@ def _phase(growth: Growth, rise: Estimate) -> Label:
 
 
 def _side(measured: Estimate, border: float) -> int:
-    """Side of a border; 0 within the doubt."""
+    """Side of a border; 0 within the doubt, and if nothing was measured."""
+    if measured.value is None:
+        return 0
     error = measured.standard_error
     assert isinstance(error, float)
     distance = float(measured) - border

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from sgdscope.estimate import Estimate
 
 _NEAR = 1e-24
 """Weight v at the start: so small that the loss is quadratic in both layers for as long as the runs last."""
+_FEWEST = 0.99
+"""Share of the replicas that must not diverge: without the others growth would come out too small."""
 _TIME = 2.0
 """Length of the runs in units of 1 / β₂."""
 
@@ -25,6 +27,8 @@ class Growth:
         spread: variance of ln |v| per time; theory has 16 T α₃ for small steps.
         exponent: θ = 2 rate / spread, with which P(|v| < x) ~ x^θ in the stationary law: below 1 the density diverges
             at 0.
+
+    All three have failed if replicas diverged on their way.
     """
 
     rate: Estimate
@@ -46,7 +50,11 @@ def growth_at_zero(motion: Motion, *, replicas: int = 20_000, seed: int = 0, thr
         raise ValueError("expected noise in xy: without it there is no spread")
     steps = motion.steps(_TIME / abs(setting.noise.product_mean))
     found = motion.run(steps=steps, start=motion.start(_NEAR), replicas=replicas, seed=seed, threads=threads)
-    change = np.log(np.maximum(np.abs(motion.weights(found.positions)), 1e-300) / _NEAR)
+    v = np.abs(motion.weights(found.positions[~found.diverged]))
+    if len(v) < _FEWEST * replicas:
+        lost = Estimate.failed("growth_rate", "replicas diverged on their way from 0", status="diverged")
+        return Growth(lost, replace(lost, name="growth_spread"), replace(lost, name="exponent"))
+    change = np.log(np.maximum(v, 1e-300) / _NEAR)
     mean, variance, n = float(change.mean()), float(change.var(ddof=1)), len(change)
     squares = np.square(change - mean)
     # θ = 2 m / s²: its error to first order in those of mean and variance, which are correlated where growth is skew

@@ -84,7 +84,7 @@ class Motion:
 
     def weights(self, positions: Array) -> Array:
         """V of positions, of shape (replicas,); for the diffusion |v|."""
-        places = positions.reshape(len(positions), -1).astype(np.float64)
+        places = (positions if positions.ndim > 1 else positions[:, None]).astype(np.float64)
         return np.exp(places[:, 0]) if self.kind == "diffusion" else self.setting.subnetworks(places).sum(-1)
 
     def steps(self, time: float) -> int:

@@ -109,7 +109,10 @@ def _real_threshold(found: PhaseDiagram, sigma: Array, critical: Array, top: flo
     known = np.flatnonzero(np.isfinite(threshold))
     if not len(known):
         return []
-    words = Words(float(sigma[known[0]]) * 1.08, float(threshold[known[0]]), "T_c of real steps", "first")
+    at = known[int(np.abs(threshold[known] - 1).argmax())]  # where the two are told apart best
+    below = threshold[at] < 1
+    words = Words(float(sigma[at]) * (1.0 if below else 1.08), float(threshold[at]) - 0.07 * below, "T_c of real steps",
+                  "first")  # fmt: skip
     return [Line(sigma, threshold, role="first", dashed=True), words]
 
 

@@ -28,6 +28,7 @@ class Replicas:
     Attributes:
         setting: what was run.
         start: weights, shape (n,).
+        count: of the replicas.
         steps: done in all.
         middle: weights v_i of the subnetworks at half time, shape (replicas, width).
         end: the same at the end.
@@ -41,6 +42,7 @@ class Replicas:
 
     setting: Setting
     start: Array
+    count: int
     steps: int
     middle: Array
     end: Array
@@ -95,7 +97,7 @@ def run(
     if whole.passage is not None:
         crossed = float((whole.passage.steps[kept] >= 0).mean()) if kept.any() else 0.0
     return Replicas(
-        setting, start, first.steps + whole.steps, _subnetworks(setting, first.positions[kept]),
+        setting, start, replicas, first.steps + whole.steps, _subnetworks(setting, first.positions[kept]),
         _subnetworks(setting, whole.positions[kept]), float(1 - kept.mean()), crossed,
         first.interrupted or whole.interrupted,
         *(np.concatenate(parts) for parts in zip(_paths(setting, first), _paths(setting, whole), strict=True)),
@@ -110,7 +112,7 @@ def _paths(setting: Setting, found: Ensemble) -> tuple[Array, Array]:
 
 
 def _subnetworks(setting: Setting, positions: Array) -> Array:
-    return setting.subnetworks(positions.reshape(len(positions), -1).astype(np.float64))
+    return setting.subnetworks((positions if positions.ndim > 1 else positions[:, None]).astype(np.float64))
 
 
 def _part(progress: Progress, begin: float, end: float) -> Progress:

@@ -106,7 +106,7 @@ class Setting:
 
     def subnetworks(self, weights: Array) -> Array:
         """v_i of each subnetwork, of shape (..., width), for weights of shape (..., n)."""
-        found: Array = weights.reshape(*weights.shape[:-1], self.width, self.depth + 1).prod(-1)
+        found: Array = weights.reshape((*weights.shape[:-1], self.width, self.depth + 1)).prod(-1)
         return found
 
     def living(self, weights: Array) -> int:

@@ -105,8 +105,8 @@ class Sweep:
     @property
     def critical_from_growth(self) -> Estimate:
         """T_c, where the growth of ln |v| close to 0 turns negative, by a parabola through it."""
-        rates = [growth.rate for _, growth in self.growths]
-        temperatures = np.array([at for at, _ in self.growths])
+        known = [(at, growth.rate) for at, growth in self.growths if growth.rate.value is not None]
+        temperatures, rates = np.array([at for at, _ in known]), [rate for _, rate in known]
         errors = np.array([rate.standard_error for rate in rates])
         return _crossing("critical_temperature_from_growth", temperatures, np.array([*map(float, rates)]), errors)
 
@@ -238,7 +238,7 @@ def _crossing(name: str, x: Array, y: Array, error: Array) -> Estimate:
     """Where a parabola of least squares through points with errors reaches 0; the nearest such place."""
     x, y, error = (values[error > 0] for values in (x, y, error))  # no error: all runs are at 0
     if len(x) < 4:
-        return Estimate.failed(name, f"expected at least 4 temperatures there, got {len(x)}")
+        return Estimate.failed(name, f"fewer than four temperatures to tell from, {len(x)}")
     scale = float(x.mean())
 
     def root(values: Array) -> float:

@@ -89,7 +89,7 @@ def _fluctuations(found: Sweep) -> Picture:
         shapes.append(Mark(float(peak) / unit, "peak of the simulated variance", "second"))
     if setting.depth == 1:
         shapes.append(Mark(1.0, "T_c"))
-    high = 1.08 * max(abs(laws[0].mean), float(spreads.max()))
+    high = 1.2 * max(max(abs(law.mean), law.variance**0.5) for law in laws)
     return Picture(title, across, "weight |v|", shapes, span_across=(0, 1.12 * top), span_up=(0, high))
 
 
@@ -98,8 +98,9 @@ def _growth(found: Sweep) -> Picture:
     setting = found.setting
     unit, across = _axis(found)
     x = np.array([at for at, _ in found.growths])
-    rates = np.array([float(growth.rate) for _, growth in found.growths])
-    errors = np.array([growth.rate.standard_error for _, growth in found.growths])
+    known = [(at, growth.rate) for at, growth in found.growths if growth.rate.value is not None]
+    rates = np.array([float(rate) for _, rate in known])
+    errors = np.array([rate.standard_error for _, rate in known], dtype=float)
     fine = np.linspace(x[0], x[-1], _CURVE)
     noise, decay = setting.noise.oriented, setting.weight_decay
     shapes: list[Shape] = [Line(fine / unit, 4 * (noise.product_mean - decay - fine * noise.product_variance),
@@ -109,7 +110,10 @@ def _growth(found: Sweep) -> Picture:
         coarse = np.linspace(x[0], x[-1], _COARSE)
         real = [setting.data.growth_rate(at * size, size, decay) / (at * size) for at in coarse]
         shapes.append(Line(coarse / unit, real, "steps of finite size", "third", dashed=True))
-    shapes += [Points(x / unit, rates, errors, "simulated", "first"), Line(fine / unit, 0 * fine, role="soft")]
+    shapes += [
+        Points(np.array([at for at, _ in known]) / unit, rates, errors, "simulated", "first"),
+        Line(fine / unit, 0 * fine, role="soft"),
+    ]
     measured = found.critical_from_growth
     title = "Close to 0 the weight grows below T_c and dies out above"
     if measured.value is not None:

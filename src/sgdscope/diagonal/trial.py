@@ -138,8 +138,8 @@ class Trial:
         if self.law.metastable and n:
             collapsed = portion("has collapsed", 1 - len(self.held) / n, n)
             found.append(Observation(collapsed, "1 in the end: the state is metastable"))
-        asked = round(n / (1 - replicas.diverged)) if n else 1
-        found.append(Observation(portion("diverged", replicas.diverged, asked), "0: only steps of finite size diverge"))
+        lost = portion("diverged", replicas.diverged, replicas.count)
+        found.append(Observation(lost, "0: only steps of finite size diverge"))
         if n > 1 and not self.law.collapsed:
             halves = Estimate(
                 "distance of half time and end", distance_of_samples(replicas.earlier, replicas.v), count=n
