@@ -3,7 +3,7 @@
 import pytest
 
 from sgdscope import cli
-from sgdscope.diagonal import phase_plane
+from sgdscope.diagonal import phase_plane, setting
 
 QUICK = ["--replicas", "500", "--steps", "200"]
 
@@ -33,6 +33,7 @@ def test_it_prints_data_phases_comparison_and_what_is_open(command, tmp_path):
 @pytest.mark.slow
 def test_phase_diagram_and_sweep(command, tmp_path, monkeypatch):
     monkeypatch.setattr(phase_plane, "COLUMNS", 1)
+    monkeypatch.setattr(setting, "_SLOW", 0.5)  # not to settle, to be quick
     code, out, err = command(
         *QUICK, "--noise-variance", "4", "--process", "diffusion", "--phase-diagram", tmp_path / "p.png",
         "--temperature-sweep", tmp_path / "s.svg",
