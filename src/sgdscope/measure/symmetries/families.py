@@ -158,9 +158,11 @@ def _apart(free: Ids, entries: Entries) -> list[Ids]:
     )  # fmt: skip
     if len(slices) == len(own):
         return [free]
+    order = np.argsort(own["free"], kind="stable")
+    of_each = np.split(which.reshape(-1)[order], np.searchsorted(own["free"][order], free)[1:])
     groups: list[tuple[list[int], set[int]]] = []
-    for each in free:
-        places = set(which.reshape(-1)[own["free"] == each].tolist())
+    for each, slices_of_each in zip(free, of_each, strict=True):
+        places = set(slices_of_each.tolist())
         group = next((g for g in groups if not g[1] & places), None)
         if group is None:
             groups.append(group := ([], set()))

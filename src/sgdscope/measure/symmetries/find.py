@@ -152,9 +152,9 @@ class _Search:
             reason = "outputs change when it is rescaled"
         if reason:
             return replace(symmetry, status="rejected", reason=reason)
-        said = ([] if exact else ["of the norm"]) + (
-            [f"{silent} of {candidate.units} {candidate.unit} silent"] if silent else []
-        )
+        said = [] if exact else ["of the norm"]
+        if silent:
+            said.append(f"{silent} of {candidate.units} {candidate.unit} silent")
         symmetry = replace(symmetry, status="exact" if exact else "up to eps", reason="; ".join(said))
         if linear:
             symmetry = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -39,11 +40,11 @@ def candidates_of(book: Book, parameters: Mapping[str, Tensor]) -> list[Candidat
     for kind, claims in kinds:
         if asked := [r for r in rows if r.kind == kind]:
             relaxed = basis("small", kind)
-            reasons = _reasons(relaxed, asked, moved)
+            reasons, frozen = _reasons(relaxed, asked, moved), _frozen(book, relaxed)
             found += [
                 (family, reasons[int(family.free[0])])
                 for family in families_of(book, parameters, relaxed, claims=claims, only=reasons)
-                if _is_trained(book, family, relaxed)
+                if frozen[int(family.free[0])] < len({use.claim for use in family.uses})  # else there is little to say
             ]
     found.sort(key=lambda pair: pair[0].first)
     return _named_apart([_candidate(book, family, reason, parameters) for family, reason in found])
@@ -87,10 +88,11 @@ def _reasons(relaxed: csr_matrix, asked: Sequence[Rows], moved: npt.NDArray[np.b
     return {c: reason for c, reason in reasons.items() if not moved[support[c]].all()}
 
 
-def _is_trained(book: Book, family: Family, basis: csr_matrix) -> bool:
-    """Whether more of what it scales is trained than frozen: there is little to say of frozen layers."""
-    frozen = [c for c in book.claims if c.name in book.frozen and family.free[0] in columns_of(basis, c.terms)]
-    return len(frozen) < len({use.claim for use in family.uses})
+def _frozen(book: Book, basis: csr_matrix) -> Counter[int]:
+    """By column how many uses of frozen parameters it would scale."""
+    return Counter(
+        column for claim in book.claims if claim.name in book.frozen for column in columns_of(basis, claim.terms)
+    )
 
 
 def _candidate(book: Book, family: Family, reason: str, parameters: Mapping[str, Tensor]) -> Candidate:

@@ -13,7 +13,7 @@ from sgdscope.measure.symmetries.book import Book, Leaf, is_small
 from sgdscope.measure.symmetries.call import Call
 from sgdscope.measure.symmetries.exponents import combined, scaled
 
-SUMS = "add sub rsub maximum minimum fmax fmin hypot copy where masked_fill lerp"
+SUMS = "add sub rsub maximum minimum fmax fmin hypot copy where masked_fill"
 CHOOSING = ("maximum", "minimum", "fmax", "fmin", "hypot", "max", "min")
 """Sums in this sense that are not linear."""
 COMPARISONS = "eq ne lt le gt ge isclose"
@@ -22,7 +22,7 @@ REDUCED = {
     "std": 1, "var": 2, "nansum": 1,
 }  # fmt: skip
 """Along dimensions, with the power of the scale that they have."""
-ALONG = "cumsum sort topk cummax cummin logcumsumexp"
+ALONG = "cumsum sort topk cummax cummin"
 """Results keep the dimension along which they are taken."""
 CHOICES = "argmax argmin argsort any all"
 FIXED = (
@@ -60,7 +60,7 @@ def unread(book: Book, call: Call) -> None:
 
 def sums(book: Book, call: Call) -> None:
     """Operands of one exponent."""
-    operands = [v for n, v in call.given.items() if n not in ("alpha", "condition", "mask", "non_blocking", "weight")]
+    operands = [v for n, v in call.given.items() if n not in ("alpha", "condition", "mask", "non_blocking")]
     if call.name == "copy":  # what was there does not matter
         operands = [call["src"]]
     if not book.knows_any(operands):
