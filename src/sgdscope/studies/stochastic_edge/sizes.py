@@ -40,27 +40,27 @@ def _toy() -> dict[str, Any]:
     heavy = {**run, "optimizer": "momentum"}
     return {
         "plateaus": (
-            Grid("tanh", tanh, run, ((0.7, 8), (0.7, 32)), 3200, 2000),
-            Grid("relu", "MLP ReLU, digits", {**run, "activation": "relu"}, ((1.0, 8),), 1600, 800),
+            Grid("tanh", tanh, run, ((0.7, 8), (0.7, 32)), 2800, 1800),
+            Grid("relu", "MLP ReLU, digits", {**run, "activation": "relu"}, ((1.0, 8),), 1400, 700),
         ),
         "full_batch": (Grid("descent", tanh, run, ((0.7, 128),), 1000, 500, full_batch=True),),
         "below": (Grid("below", tanh, run, ((0.1, 8),), 2000, 1000),),
         "momenta": (
-            Grid("heavy", f"{tanh}, heavy ball", heavy, ((0.05, 4),), 3200, 2000),
-            Grid("heavy-full", f"{tanh}, heavy ball", heavy, ((0.8, 128),), 1500, 900, full_batch=True),
+            Grid("heavy", f"{tanh}, heavy ball", heavy, ((0.05, 4),), 2800, 1800),
+            Grid("heavy-full", f"{tanh}, heavy ball", heavy, ((0.8, 128),), 1000, 600, full_batch=True),
         ),
-        "adaptive": (Grid("adamw", f"{tanh}, AdamW", {**run, "optimizer": "adamw", "every": 150}, ((0.003, 8),), 1500,
-                          750),),
+        "adaptive": (Grid("adamw", f"{tanh}, AdamW", {**run, "optimizer": "adamw", "every": 100}, ((0.003, 8),), 1000,
+                          500),),
         "noises": tuple(
-            Grid(f"noise-{shape}", f"{tanh}, {shape} noise", run, ((0.7, 8),), 1000, 600, noise=shape)
+            Grid(f"noise-{shape}", f"{tanh}, {shape} noise", run, ((0.7, 8),), 700, 400, noise=shape)
             for shape in ("isotropic", "covariance")
         ),
-        "beside": (Grid("sgd", tanh, run, ((0.7, 8),), 1000, 600),),
+        "beside": (Grid("sgd", tanh, run, ((0.7, 8),), 700, 400),),
         "forks": (Forks("forks", tanh, run, (0.6, 8), (250, 2500), ((1.2, 8), (1.5, 8), (1.0, 4)), orders=2,
                         steps=120),),
         "changes": (
-            Changes("raised", tanh, run, (0.5, 8), ((0.75, 8),), 2000, 1200, 1500, 900),
-            Changes("lowered", tanh, run, (0.5, 8), ((0.5, 32),), 700, 500, 1500, 900),
+            Changes("raised", tanh, run, (0.5, 8), ((0.75, 8),), 2000, 1200, 1200, 700),
+            Changes("lowered", tanh, run, (0.5, 8), ((0.5, 32),), 600, 400, 1200, 700),
         ),
     }  # fmt: skip
 
