@@ -10,8 +10,8 @@ from sgdscope.estimate import Estimate, with_error
 from sgdscope.verdict import Verdict
 
 Judge = Callable[[Results], Verdict | Iterable[Verdict]]
-"""Holds results against theory; computed, never written down. May raise `MissingCellError`, or ValueError where theory
-has no number for what was measured."""
+"""Holds results against theory; computed, never written down. May raise `MissingCellError`, or ValueError and
+ArithmeticError where there is no number for what was measured."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Claim:
         try:
             found = self.judge(results)
             verdicts = [found] if isinstance(found, Verdict) else list(found)
-        except (MissingCellError, ValueError) as error:
+        except (MissingCellError, ValueError, ArithmeticError) as error:
             missing = Estimate.failed("result", str(error).splitlines()[0])
             verdicts = [Verdict(self.statement, missing, 0.0, "equal", 0.0, "unassessed", None, "", self.source)]
         return [Finding(self, replace(v, source=v.source or self.source)) for v in verdicts]

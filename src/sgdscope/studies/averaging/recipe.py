@@ -80,9 +80,9 @@ class Averaging(Recipe):
         networks = list(cls.networks)
         if data_dir is not None:
             image = {"data_dir": str(data_dir), "loss": "cross-entropy", "batch_size": 32, "sampling": "replacement"}
-            for data in ("fashion-mnist", "cifar10"):
+            for data, lr in (("fashion-mnist", 0.03), ("cifar10", 0.005)):
                 if size == "small":
-                    config = image | {"data": data, "model": "mlp", "width": 64, "depth": 1, "subset": 2048, "lr": 0.1}
+                    config = image | {"data": data, "model": "mlp", "width": 64, "depth": 1, "subset": 2048, "lr": lr}
                     networks.append({"name": f"{data}, mlp", "config": config, "label_noise": 0.0, "seeds": 2})
                     continue
                 for kind in ("none", "batch"):
