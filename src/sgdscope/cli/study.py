@@ -21,7 +21,7 @@ def study(
     """Reproduce what a paper claims: measure, predict, and lay both side by side with a computed verdict.
 
     Cells that are finished are not done again: an interrupted study goes on where it stopped. The exit code is 1 where
-    a claim could not be assessed; a claim that fails is a finding.
+    a cell failed; a claim that fails is a finding.
 
     Args:
         name: of the study, or all.
@@ -55,7 +55,7 @@ def study(
                 found = carry_out(made, folder, executor=_executor(executor), progress=bar)
         print(found)
         print(f"page: {folder / 'report.html'}\n")
-        complete = complete and not found.counts["unassessed"]
+        complete = complete and len(found.results) == len(found.results.cells)
     return 0 if complete else 1
 
 
