@@ -21,7 +21,7 @@ from sgdscope.monitor.charges import ChargeStream
 from sgdscope.monitor.discovery import Discovery
 from sgdscope.monitor.schedule import SHARES, Stride
 
-BUDGET, TURNS, TURN = 0.05, 60, 0.1
+BUDGET, TURNS, TURN = 0.05, 100, 0.1
 EVERY_STEP, BY_BUDGET = 0.05, 0.02
 MODELS = {"MLP 3072-512-512-10": lambda: mlp("relu"), "CNN": cnn}
 
@@ -80,10 +80,8 @@ def added(name: str, data: tuple[Tensor, Tensor], batch_size: int, *, every_step
         for training in (plain, followed) if turn % 2 else (followed, plain):
             took[training] = training.advance(steps)
         ratios.append(took[followed] / took[plain] - 1)
-    ratios.sort()
-    cut = TURNS // 10
-    share = statistics.mean(ratios[cut:-cut])
-    error = statistics.stdev(ratios[cut:-cut]) / (TURNS - 2 * cut) ** 0.5
+    share = statistics.median(ratios)
+    error = 1.86 * statistics.median(abs(ratio - share) for ratio in ratios) / TURNS**0.5  # of a median, if normal
     bar = EVERY_STEP if every_step else BY_BUDGET
     how = "at every step" if every_step else f"by the default budget (every {stride.stride} steps)"
     return Row(
