@@ -43,7 +43,7 @@ def run(
         folder: of the sweep; made if needed. For a cluster, one that all its workers see at this path.
         executor: who does the work, see `executors.Executor`; by default a process on each core. Cells take turns in
             one worker of a cluster: give it one thread.
-        reports: whether to write a report for each run as well (0.7 s each).
+        reports: whether to write a report for each run as well (half a second each).
         progress: see `progress.Progress`.
         command: what the user typed, for the record.
 
